@@ -1,0 +1,56 @@
+"""
+`python -m orchestrator [--config FILE]`: the HTTP edge with the pipeline behind it, in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from orchestrator import settings as tree
+from orchestrator.bootstrap import NotReady
+from orchestrator.edge.app import create_app
+from orchestrator.telemetry import configure_logging
+
+BACKLOG = 128
+"""Short on purpose: waiting in the kernel is invisible to our clock (resilience specification §1.6)."""
+
+
+def main() -> int:
+    """Serve until SIGTERM; 1 when it cannot start."""
+    parser = argparse.ArgumentParser(prog="python -m orchestrator", description=__doc__)
+    parser.add_argument("--config", type=Path, help="TOML laid over orchestrator/defaults.toml")
+    arguments = parser.parse_args()
+    try:
+        settings = tree.load(arguments.config)
+    except tree.SettingsError as error:
+        print(f"settings: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    configure_logging(settings.log.level, settings.log.format)
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.edge.host,
+        port=settings.edge.port,
+        backlog=BACKLOG,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+        server_header=False,
+        date_header=False,
+    )
+    server = uvicorn.Server(config)
+    try:
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(server.serve())
+    except NotReady as error:
+        print(str(error), file=sys.stderr)  # noqa: T201
+        return 1
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,155 @@
+"""
+An honest in-memory twin of each port, for tests and simulations.
+
+A twin may be used because it passes its port's contract suite, the one the real adapter passes too. It
+can be told to fail (`fail_with`), and then fails as the real one does: with a DependencyError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from orchestrator.core.model import (
+    Ask,
+    Candidates,
+    Event,
+    Loss,
+    Query,
+    Reranked,
+    Retrieved,
+    UserContext,
+)
+from orchestrator.core.slate_cache import Entry
+from orchestrator.ports import DependencyError
+from protos.history import MAX_ENTRIES
+
+
+@dataclass(slots=True)
+class _Breakable:
+    fail_with: Loss | None = None
+    calls: int = 0
+
+    def _call(self) -> None:
+        self.calls += 1
+        if self.fail_with is not None:
+            raise DependencyError(self.fail_with, "told to fail")
+
+
+@dataclass(slots=True)
+class MemorySource(_Breakable):
+    """Proposes *keys* in order to everybody who has a history or a context; scores fall from 1."""
+
+    name: str = "memory"
+    keys: Sequence[int] = ()
+    version: str = "twin"
+
+    async def retrieve(self, query: Query, user: UserContext, ask: Ask, timeout_s: float) -> Retrieved:
+        self._call()
+        keys = np.asarray(self.keys, np.int32)
+        if not len(user.history_keys) and not query.focus_keys:
+            keys = keys[:0]
+        if ask.within is not None:
+            keys = keys[np.isin(keys, ask.within)]
+        keys = keys[~np.isin(keys, ask.exclude)][: ask.count]
+        return Retrieved(keys, np.linspace(1, 0.1, len(keys), dtype=np.float32), self.version)
+
+
+@dataclass(slots=True)
+class MemoryReranker(_Breakable):
+    """Scores by *score_of(key)*; by default the greater key is better, so that the order visibly changes."""
+
+    score_of: Callable[[int], float] = float
+    version: str = "twin"
+
+    async def rerank(self, query: Query, user: UserContext, candidates: Candidates, timeout_s: float) -> Reranked:
+        self._call()
+        scores = np.asarray([self.score_of(int(key)) for key in candidates.keys], np.float32)
+        return Reranked(scores, self.version)
+
+
+@dataclass(slots=True)
+class MemoryStore:
+    """What Redis would hold: histories (newest first), watermarks, slates, the log."""
+
+    histories: dict[str, list[Event]] = field(default_factory=dict)
+    watermarks: dict[str, int] = field(default_factory=dict)
+    slates: dict[str, dict[str, Entry]] = field(default_factory=dict)
+    log: list[Event] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class MemorySlates(_Breakable):
+    """Slates by subject and field. Share *store* with MemoryEvents to have events empty a subject's hash."""
+
+    store: MemoryStore = field(default_factory=MemoryStore)
+
+    async def get(self, subject: str, field: str, timeout_s: float) -> Entry | None:
+        self._call()
+        entry = self.store.slates.get(subject, {}).get(field)
+        if entry is not None and entry.slate.watermark != self.store.watermarks.get(subject, 0):
+            return None
+        return entry
+
+    async def put(self, subject: str, field: str, entry: Entry) -> None:
+        self._call()
+        self.store.slates.setdefault(subject, {})[field] = entry
+
+
+@dataclass(slots=True)
+class MemoryEvents(_Breakable):
+    """The event log on a MemoryStore."""
+
+    store: MemoryStore = field(default_factory=MemoryStore)
+
+    async def append(self, events: Sequence[Event]) -> Sequence[bool]:
+        self._call()
+        return [self._take(event) for event in events]
+
+    async def watermark(self, subject: str) -> int:
+        self._call()
+        return self.store.watermarks.get(subject, 0)
+
+    def _take(self, event: Event) -> bool:
+        if event.event_id in self.store.seen:
+            return False
+        self.store.seen.add(event.event_id)
+        self.store.log.append(event)
+        if event.subject is not None:
+            if event.key is not None:
+                history = self.store.histories.setdefault(event.subject, [])
+                history.insert(0, event)
+                del history[MAX_ENTRIES:]
+            self.store.watermarks[event.subject] = self.store.watermarks.get(event.subject, 0) + 1
+            self.store.slates.pop(event.subject, None)
+        return True
+
+
+@dataclass(slots=True)
+class MemoryUserReader(_Breakable):
+    """Histories and watermarks of a MemoryStore, features from *features* (subject → numeric, categorical)."""
+
+    store: MemoryStore = field(default_factory=MemoryStore)
+    features: dict[str, tuple[Sequence[float], tuple[str, ...]]] = field(default_factory=dict)
+    n_numeric: int = 0
+    n_categorical: int = 0
+
+    async def read(self, query: Query, timeout_s: float) -> UserContext:
+        self._call()
+        cold = UserContext.cold(self.n_numeric, self.n_categorical)
+        subject = query.subject
+        if subject is None:
+            return cold
+        numeric, categorical = self.features.get(subject, (cold.numeric, cold.categorical))
+        events = self.store.histories.get(subject, [])[::-1]
+        return UserContext(
+            np.asarray(numeric, np.float32),
+            categorical,
+            np.asarray([event.key for event in events], np.int32),
+            np.asarray([event.type_code for event in events], np.uint8),
+            np.asarray([event.at_us for event in events], np.int64),
+            self.store.watermarks.get(subject, 0),
+        )

@@ -1,0 +1,89 @@
+"""
+Cached slates in Redis: one hash a subject, so that one event forgets all of that shopper's slates at once.
+
+An entry that cannot be read, is of another version, or is older than the shopper's newest event is a miss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+import redis.asyncio
+import redis.exceptions
+
+from orchestrator.adapters.redis_client import translate
+from orchestrator.core.model import Level, Loss, Slate, SlateItem, SourceReport
+from orchestrator.core.slate_cache import Entry
+from protos.history import slates_key, watermark_key
+
+FORMAT = 1
+"""Version of the stored bytes. A reader that finds another one misses; nothing is migrated."""
+
+
+class RedisSlates:
+    """The SlateCache on Redis."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+
+    async def get(self, subject: str, field: str, timeout_s: float) -> Entry | None:
+        """See the port. Raises DependencyError when Redis does not answer."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hget(slates_key(subject), field)  # type: ignore[arg-type]  # redis-py's stubs know str keys only
+        pipe.get(watermark_key(subject))
+        try:
+            stored, watermark = await pipe.execute()
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise translate(error) from error
+        entry = decode(stored) if stored is not None else None
+        # A slate being computed while an event arrives is stored after the event emptied the hash.
+        if entry is not None and entry.slate.watermark != int(watermark or 0):
+            return None
+        return entry
+
+    async def put(self, subject: str, field: str, entry: Entry) -> None:
+        """See the port. Raises DependencyError when Redis does not answer."""
+        key = slates_key(subject)
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hset(key, field, encode(entry))  # type: ignore[arg-type]  # redis-py's stubs know str keys only
+        pipe.expireat(key, int(entry.stale_until) + 1)
+        try:
+            await pipe.execute()
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise translate(error) from error
+
+
+def encode(entry: Entry) -> bytes:
+    """The entry as versioned JSON."""
+    slate = asdict(entry.slate)
+    slate["level"] = entry.slate.level.value
+    slate["losses"] = [[name, loss.value] for name, loss in entry.slate.losses]
+    return orjson.dumps({"v": FORMAT, "fresh": entry.fresh_until, "stale": entry.stale_until, "slate": slate})
+
+
+def decode(stored: bytes) -> Entry | None:
+    """The entry, or None when the bytes are not one of this version."""
+    try:
+        raw = orjson.loads(stored)
+        if raw["v"] != FORMAT:
+            return None
+        return Entry(_slate(raw["slate"]), float(raw["fresh"]), float(raw["stale"]))
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _slate(raw: dict[str, Any]) -> Slate:
+    return Slate(
+        items=tuple(SlateItem(i["key"], i["score"], tuple(i["sources"]), i["propensity"]) for i in raw["items"]),
+        level=Level(raw["level"]),
+        sources=tuple(SourceReport(**source) for source in raw["sources"]),
+        degraded=tuple(raw["degraded"]),
+        losses=tuple((name, Loss(loss)) for name, loss in raw["losses"]),
+        model_versions=tuple((name, version) for name, version in raw["model_versions"]),
+        watermark=raw["watermark"],
+        created_at=raw["created_at"],
+        removed=tuple((name, n) for name, n in raw["removed"]),
+        stages_ms=tuple((name, ms) for name, ms in raw["stages_ms"]),
+    )

@@ -1,0 +1,217 @@
+"""
+Settings → adapters → Pipeline, on one exit stack; the only place that knows which adapter stands behind a port.
+
+Tests pass overrides instead of patching. Nothing here decides anything about a request.
+
+    NotReady   the data directory cannot be served; the message says what to run
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from orchestrator.adapters import catalogue as catalogues
+from orchestrator.adapters import redis_client
+from orchestrator.adapters.feast_reader import FeastRedisReader
+from orchestrator.adapters.grpc_channel import open_channel
+from orchestrator.adapters.grpc_reranker import GrpcReranker
+from orchestrator.adapters.grpc_sources import GrpcSource
+from orchestrator.adapters.redis_events import RedisEvents
+from orchestrator.adapters.redis_slates import RedisSlates
+from orchestrator.adapters.user_reader import RedisUserReader
+from orchestrator.core.model import Level, Placement, Query
+from orchestrator.guard import Guard
+from orchestrator.pipeline import Collaborators, Pipeline
+from orchestrator.ports import (
+    CandidateSource,
+    Catalogue,
+    DependencyError,
+    EventLog,
+    FeatureReader,
+    Reranker,
+    SlateCache,
+)
+from orchestrator.settings import Settings
+from orchestrator.telemetry import Metrics, log, metrics
+from protos import artefacts
+from protos.feast_layout import ReadPlan
+
+ARM = "champion"
+"""The one arm every query is assigned to until experiments exist."""
+
+CONNECT_WITHIN_S = 2.0
+"""Longest wait at start for a model service; one that is not there yet is a loss later, not a reason to wait."""
+
+
+class NotReady(Exception):
+    """The data directory lacks what serving needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """Adapters to use instead of the real ones; what is None is built from the settings."""
+
+    sources: tuple[CandidateSource, ...] | None = None
+    reranker: Reranker | None = None
+    features: FeatureReader | None = None
+    slates: SlateCache | None = None
+    events: EventLog | None = None
+    catalogue: Catalogue | None = None
+    metrics: Metrics | None = None
+    rng: random.Random | None = None
+
+
+@dataclass(slots=True)
+class Running:
+    """A running orchestrator, as the edge and the batch command see it."""
+
+    settings: Settings
+    pipeline: Pipeline
+    catalogue: Catalogue
+    events: EventLog
+    channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
+    is_ready: bool = False
+
+    async def checks(self) -> dict[str, str]:
+        """Dependency → "ok", or why it is not. Only `popular` gates readiness: slates go out without the rest."""
+        found = {"popular": "ok" if len(self.catalogue.popular) else "no item may be shown"}
+        for name, channel in self.channels.items():
+            state = channel.get_state(try_to_connect=True)
+            found[name] = "ok" if state is grpc.ChannelConnectivity.READY else state.name.lower()
+        try:
+            await self.events.watermark("u:")
+            found["redis"] = "ok"
+        except DependencyError as error:
+            found["redis"] = error.loss.value
+        return found
+
+
+@asynccontextmanager
+async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIterator[Running]:
+    """
+    Build everything, check that the last rung answers, yield it, and take it down again.
+
+    Raises:
+        NotReady: no vocabulary, items or models in the data directory, or nothing to show at all.
+    """
+    given = overrides or Overrides()
+    async with AsyncExitStack() as stack:
+        data = settings.data.path
+        catalogue = given.catalogue or _catalogue(data)
+        channels: dict[str, grpc.aio.Channel] = {}
+        redis = redis_client.connect(settings.redis)
+        stack.push_async_callback(redis.aclose)
+        plan = _read_plan(data, settings.reranker.name) if given.features is None or given.reranker is None else None
+        parts = Collaborators(
+            sources=given.sources
+            or tuple(
+                GrpcSource(
+                    source.name,
+                    _channel(stack, channels, source.name, source.targets[ARM]),
+                    catalogue.size,
+                    catalogue.digest,
+                    time.time,
+                )
+                for source in settings.sources
+            ),
+            reranker=given.reranker
+            or GrpcReranker(
+                _channel(stack, channels, settings.reranker.name, settings.reranker.targets[ARM]),
+                plan.digest if plan is not None else "",
+                time.time,
+            ),
+            features=given.features or await _user_reader(stack, plan, settings.redis.url),
+            slates=given.slates or RedisSlates(redis),
+            catalogue=catalogue,
+            guard=Guard(asyncio.get_running_loop().time, given.metrics or metrics),
+            metrics=given.metrics or metrics,
+            monotonic=asyncio.get_running_loop().time,
+            wall=time.time,
+            rng=given.rng or random.Random(),  # noqa: S311  # jitter, not a secret
+        )
+        pipeline = Pipeline(settings, parts, _made_by(settings, catalogue))
+        stack.push_async_callback(pipeline.drain)
+        running = Running(settings, pipeline, catalogue, given.events or RedisEvents(redis), channels)
+        await _warm_up(running)
+        yield running
+        running.is_ready = False
+
+
+async def _warm_up(running: Running) -> None:
+    """Connect, answer one query of each kind, freeze what start-up allocated; then say ready."""
+    await asyncio.gather(*(_connected(channel) for channel in running.channels.values()))
+    some_keys = tuple(int(key) for key in running.catalogue.popular[:2])
+    for query in (
+        Query("warm-up", Placement.HOME, 10),
+        Query("warm-up", Placement.ITEM, 10, user_id="", context_keys=some_keys[:1]),
+    ):
+        slate = await running.pipeline.recommend(query)
+    popular = Query("self-test", Placement.HOME, 1)
+    slate = await running.pipeline.recommend(popular)
+    if not slate.items:
+        raise NotReady(f"not even popular items can be shown (level {Level.POPULAR.value}); is every item sold out?")
+    # A full collection with everything imported takes 90 ms; frozen objects are never looked at again.
+    gc.collect()
+    gc.freeze()
+    running.is_ready = True
+    log.info("ready", items=running.catalogue.size, sources=[source.name for source in running.settings.sources])
+
+
+async def _connected(channel: grpc.aio.Channel) -> None:
+    try:
+        async with asyncio.timeout(CONNECT_WITHIN_S):
+            await channel.channel_ready()
+    except TimeoutError:
+        log.warning("not_connected", within_s=CONNECT_WITHIN_S)
+
+
+def _channel(stack: AsyncExitStack, channels: dict[str, grpc.aio.Channel], name: str, target: str) -> grpc.aio.Channel:
+    channel = channels[name] = open_channel(target)
+    stack.push_async_callback(channel.close)
+    return channel
+
+
+async def _user_reader(stack: AsyncExitStack, plan: ReadPlan | None, redis_url: str) -> RedisUserReader:
+    reader = FeastRedisReader(plan, redis_url)
+    await reader.start()
+    stack.push_async_callback(reader.close)
+    return RedisUserReader(reader, time.time)
+
+
+def _catalogue(data: Path) -> catalogues.Catalogue:
+    try:
+        popular = artefacts.load(data / "models", "popular").arrays("popular.npz")["keys"]
+        return catalogues.load(data, popular.astype(np.int32))
+    except (FileNotFoundError, artefacts.ArtefactError) as error:
+        raise NotReady(f"{data} cannot be served: {error}; run `tutti train --data {data}`") from error
+
+
+def _read_plan(data: Path, reranker: str) -> ReadPlan:
+    """The read plan of the champion re-ranker: what it was trained on is what it is given."""
+    try:
+        artefact = artefacts.load(data / "models", reranker)
+    except artefacts.ArtefactError as error:
+        raise NotReady(f"{data} cannot be served: {error}; run `tutti train --data {data}`") from error
+    features = artefact.manifest.features or {"plan": "read_plan.json"}
+    return ReadPlan.load(artefact.file(features["plan"]))
+
+
+def _made_by(settings: Settings, catalogue: Catalogue) -> str:
+    """Digest of what makes a slate besides the query: a change of any makes old cached slates unreachable."""
+    versions: list[str] = []
+    for name in [source.name for source in settings.sources] + [settings.reranker.name]:
+        versions.append(artefacts.read_aliases(settings.data.path / "models", name).get(ARM, ""))
+    made_of = settings.model_dump_json(exclude={"edge", "redis", "log", "budget", "stages"})
+    return hashlib.sha256("\n".join([made_of, catalogue.digest, *versions]).encode()).hexdigest()[:16]

@@ -1,0 +1,55 @@
+"""
+What may not be shown, cheap rules first; each says how many candidates it removed.
+
+A filter drops and never reorders; kept + removed is the input. Rules are masks over the candidates: True
+stays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orchestrator.core.model import Candidates, Facts, Int32, Mask, Query, UserContext
+
+
+def eligible(
+    query: Query, user: UserContext, candidates: Candidates, facts: Facts, allowed: Mask | None
+) -> tuple[Candidates, tuple[tuple[str, int], ...]]:
+    """
+    Apply every rule in order.
+
+    Args:
+        facts: rows aligned with *candidates*.
+        allowed: (catalogue size,) the caller's filter as a mask over keys; None allows everything.
+
+    Returns:
+        The candidates that may be shown, in their order, and (rule, number removed) for rules that removed any.
+    """
+    keys = candidates.keys
+    rules: list[tuple[str, Mask]] = [
+        ("excluded", ~np.isin(keys, np.asarray(forbidden_keys(query, user), np.int32))),
+        # Rankings keep sold-out items: the caller shows the whole list anyway and wants its order.
+        ("sold_out", facts.in_stock | bool(query.only_keys)),
+    ]
+    if allowed is not None:
+        rules.append(("not_allowed", allowed[keys]))
+    stays = np.ones(len(keys), np.bool_)
+    removed: list[tuple[str, int]] = []
+    for name, rule in rules:
+        gone = int((stays & ~rule).sum())
+        if gone:
+            removed.append((name, gone))
+        stays &= rule
+    return candidates.take(stays), tuple(removed)
+
+
+def forbidden_keys(query: Query, user: UserContext) -> Int32:
+    """Keys that may never appear: excluded by the caller, looked at now, and on demand everything seen before."""
+    parts: list[np.ndarray] = [np.asarray(query.exclude_keys, np.int32)]
+    if not query.only_keys:
+        parts.append(np.asarray(query.focus_keys, np.int32))
+        # The basket is never recommended back, wherever it is shown.
+        parts.append(np.asarray(query.cart_keys, np.int32))
+    if query.exclude_seen:
+        parts.append(user.history_keys)
+    return np.unique(np.concatenate(parts)).astype(np.int32)

@@ -1,0 +1,341 @@
+"""
+The nouns of a request: query, user context, candidates, slate; and the two ways a stage can end.
+
+Values only. Candidates are columnar: one array a property, row i of each is candidate i, so that fusion,
+filters and selection are array arithmetic and nothing is allocated for each candidate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int32 = NDArray[np.int32]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+T = TypeVar("T")
+
+
+class Placement(Enum):
+    """A named shelf of the storefront."""
+
+    HOME = "home"
+    ITEM = "item"
+    CART = "cart"
+    CATEGORY = "category"
+
+
+class Diversity(Enum):
+    """How much the caller wants the slate spread over categories."""
+
+    OFF = "off"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Loss(Enum):
+    """Why a stage's contribution is missing. Expected, a value, counted; never an exception."""
+
+    DEADLINE = "deadline"
+    UNAVAILABLE = "unavailable"
+    INVALID_REPLY = "invalid_reply"
+    SKEW = "skew"
+    REFUSED = "refused"
+    BREAKER_OPEN = "breaker_open"
+    SHED = "shed"
+    NO_BUDGET = "no_budget"
+    UNCLASSIFIED = "unclassified"
+
+    @property
+    def status(self) -> str:
+        """The word of the API's `quality.sources[].status`: timeout, error, open, shed or skipped."""
+        return _STATUS.get(self, "error")
+
+
+_STATUS = {
+    Loss.DEADLINE: "timeout",
+    Loss.BREAKER_OPEN: "open",
+    Loss.SHED: "shed",
+    Loss.NO_BUDGET: "skipped",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept(Generic[T]):
+    """A stage's contribution arrived."""
+
+    value: T
+    took_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A stage's contribution is missing, and why."""
+
+    loss: Loss
+    took_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFilter:
+    """
+    What the caller allows in the slate; an empty field allows everything.
+
+    categories: a path or the beginning of one (`Home > Kitchen` allows `Home > Kitchen > Mugs`).
+    attributes: name → allowed values, all names must match.
+    """
+
+    categories: tuple[str, ...] = ()
+    brands: tuple[str, ...] = ()
+    price_min: float | None = None
+    price_max: float | None = None
+    in_stock: bool | None = None
+    attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return self == _ANYTHING
+
+
+_ANYTHING = ItemFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """
+    Who asks, where and in what context; items are interned keys, ids were resolved at the edge.
+
+    `only_keys` makes the request a ranking: nothing but these may appear, and all of them do.
+    `exclude_seen` removes every item of the shopper's history (the discovery task).
+    """
+
+    recommendation_id: str
+    placement: Placement
+    count: int
+    user_id: str | None = None
+    visitor_id: str | None = None
+    session_id: str | None = None
+    context_keys: tuple[int, ...] = ()
+    cart_keys: tuple[int, ...] = ()
+    category: str | None = None
+    device: str | None = None
+    filter: ItemFilter = _ANYTHING
+    exclude_keys: tuple[int, ...] = ()
+    only_keys: tuple[int, ...] = ()
+    exclude_seen: bool = False
+    diversity: Diversity = Diversity.OFF
+    explain: bool = False
+
+    @property
+    def subject(self) -> str | None:
+        """Whose history, features and cached slates these are: the user before the visitor."""
+        if self.user_id is not None:
+            return f"u:{self.user_id}"
+        return f"v:{self.visitor_id}" if self.visitor_id is not None else None
+
+    @property
+    def focus_keys(self) -> tuple[int, ...]:
+        """What the shopper looks at now: the page's item, or the basket. Never recommended back."""
+        return self.cart_keys if self.placement is Placement.CART else self.context_keys
+
+
+@dataclass(frozen=True, slots=True)
+class UserContext:
+    """
+    What is known of the shopper when the request arrives.
+
+    numeric      (columns of the read plan,) float32, NaN where missing
+    categorical  columns of the read plan, "" where missing
+    history_*    aligned, oldest first: item key int32, EventType code uint8, microseconds UTC int64
+    watermark    number of this shopper's events accepted so far; a slate carries the one it saw
+    """
+
+    numeric: Float32
+    categorical: tuple[str, ...]
+    history_keys: Int32
+    history_types: NDArray[np.uint8]
+    history_at_us: NDArray[np.int64]
+    watermark: int = 0
+
+    @classmethod
+    def cold(cls, n_numeric: int, n_categorical: int) -> UserContext:
+        """A shopper of whom nothing is known: new, anonymous, or the store is lost."""
+        return cls(
+            np.full(n_numeric, np.nan, np.float32),
+            ("",) * n_categorical,
+            np.empty(0, np.int32),
+            np.empty(0, np.uint8),
+            np.empty(0, np.int64),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """
+    What every source is asked for.
+
+    exclude  (n,) int32 keys never to be proposed
+    within   (n,) int32: only these may be proposed; None allows everything
+    """
+
+    count: int
+    exclude: Int32
+    within: Int32 | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """
+    One accepted event on its way to the log.
+
+    key        interned item key, or None for an item this shop does not have (logged, not in the history)
+    type_code  EventType of common.proto
+    at_us      microseconds since the epoch, UTC
+    body       the canonical event as JSON, as it will stand in the log
+    """
+
+    event_id: str
+    subject: str | None
+    key: int | None
+    type_code: int
+    at_us: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """One source's answer: keys (n,) int32 best first, no key twice; scores (n,) float32, finite."""
+
+    keys: Int32
+    scores: Float32
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """The re-ranker's answer: scores (n,) float32, aligned with the candidates asked about."""
+
+    scores: Float32
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """
+    What may enter the slate, in the current order, with who found what.
+
+    keys           (n,) int32, no key twice
+    sources        s names, the columns of the two matrices
+    source_ranks   (n, s) uint16, from 1; 0 where that source did not propose the item
+    source_scores  (n, s) float32, NaN where that source did not propose the item
+    scores         (n,) float64, of the last stage that scored: fusion, then the re-ranker
+    """
+
+    keys: Int32
+    sources: tuple[str, ...]
+    source_ranks: NDArray[np.uint16]
+    source_scores: Float32
+    scores: Float64
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def take(self, index: NDArray[np.intp] | Mask) -> Candidates:
+        """The candidates at *index* (or where the mask is true), in that order."""
+        return Candidates(
+            self.keys[index], self.sources, self.source_ranks[index], self.source_scores[index], self.scores[index]
+        )
+
+    def scored(self, scores: Float64) -> Candidates:
+        """The same candidates in the same order with other scores."""
+        return Candidates(self.keys, self.sources, self.source_ranks, self.source_scores, scores)
+
+    def found_by(self, i: int) -> tuple[str, ...]:
+        """Names of the sources that proposed candidate *i*, its best rank first."""
+        ranks = self.source_ranks[i]
+        return tuple(self.sources[s] for s in np.argsort(ranks, kind="stable") if ranks[s])
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """
+    What the catalogue says of candidates, row i of candidate i.
+
+    in_stock   (n,) bool; an item the catalogue does not know is False
+    price      (n,) float32, NaN where unknown
+    category   (n,) int32 code of the full path, -1 where unknown
+    """
+
+    in_stock: Mask
+    price: Float32
+    category: Int32
+
+
+class Level(Enum):
+    """How good the answer is, honestly. The API's `quality.level`."""
+
+    FULL = "full"
+    PARTIAL = "partial"
+    STALE = "stale"
+    POPULAR = "popular"
+
+
+@dataclass(frozen=True, slots=True)
+class SlateItem:
+    """One slot: interned key, score of the last stage that scored, who found it, logged propensity."""
+
+    key: int
+    score: float
+    sources: tuple[str, ...]
+    propensity: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """What one source did for this slate."""
+
+    name: str
+    status: str
+    took_ms: float
+    candidates: int = 0
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """
+    The ordered answer, with everything a caller, a log line or a trace wants to know of how it came.
+
+    degraded   names of the stages whose contribution is missing: a source, `user`, `rerank`, `cache`
+    removed    filter → how many candidates it removed
+    stages_ms  stage → milliseconds it took, in the order they ran
+    created_at wall clock, seconds since the epoch: when the slate was made, not when it was served
+    """
+
+    items: tuple[SlateItem, ...]
+    level: Level
+    sources: tuple[SourceReport, ...]
+    degraded: tuple[str, ...]
+    losses: tuple[tuple[str, Loss], ...]
+    model_versions: tuple[tuple[str, str], ...]
+    watermark: int
+    created_at: float
+    removed: tuple[tuple[str, int], ...] = ()
+    stages_ms: tuple[tuple[str, float], ...] = ()
+    from_cache: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StageList:
+    """One list behind a slate, for batch output: stage name (`source:<name>`, `fused`), keys and scores, best first."""
+
+    stage: str
+    keys: Int32
+    scores: Float64

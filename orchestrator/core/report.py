@@ -1,0 +1,99 @@
+"""
+What happened to one request, written down while it happens, and the honest words for it at the end.
+
+The one mutable value of a request: stages add to it, `slate` turns it into the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from orchestrator.core.model import (
+    Int32,
+    Kept,
+    Level,
+    Loss,
+    Lost,
+    Reranked,
+    Retrieved,
+    Slate,
+    SlateItem,
+    SourceReport,
+    StageList,
+)
+from orchestrator.core.selection import POPULAR
+
+
+@dataclass(slots=True)
+class Report:
+    """Collects what each stage did; see `Slate` for the fields' meaning."""
+
+    sources: dict[str, SourceReport] = field(default_factory=dict)
+    losses: dict[str, Loss] = field(default_factory=dict)
+    model_versions: dict[str, str] = field(default_factory=dict)
+    removed: tuple[tuple[str, int], ...] = ()
+    stages_ms: dict[str, float] = field(default_factory=dict)
+    lists: list[StageList] = field(default_factory=list)
+    watermark: int = 0
+
+    def stage(self, name: str, took_s: float) -> None:
+        """Note how long stage *name* took."""
+        self.stages_ms[name] = round(took_s * 1000, 3)
+
+    def lost(self, name: str, loss: Loss) -> None:
+        """Note that *name* did not contribute."""
+        self.losses[name] = loss
+
+    def source(self, name: str, outcome: Kept[Retrieved] | Lost) -> None:
+        """Note what source *name* answered, or why it did not."""
+        took_ms = round(outcome.took_s * 1000, 3)
+        match outcome:
+            case Kept(value=value):
+                self.sources[name] = SourceReport(name, "ok", took_ms, len(value.keys))
+                self.model_versions[name] = value.model_version
+                self.lists.append(StageList(f"source:{name}", value.keys, value.scores.astype("f8")))
+            case Lost(loss=loss):
+                self.sources[name] = SourceReport(name, loss.status, took_ms)
+                self.lost(name, loss)
+
+    def rerank(self, name: str, outcome: Kept[Reranked] | Lost) -> None:
+        """Note what the re-ranker answered, or why it did not."""
+        match outcome:
+            case Kept(value=value):
+                self.model_versions[name] = value.model_version
+            case Lost(loss=loss):
+                self.lost("rerank", loss)
+
+    def slate(self, items: tuple[SlateItem, ...], created_at: float) -> Slate:
+        """The answer: *items* and everything noted."""
+        return Slate(
+            items=items,
+            level=self._level(items),
+            sources=tuple(self._with_kept(report, items) for report in self.sources.values()),
+            degraded=tuple(self.losses),
+            losses=tuple(self.losses.items()),
+            model_versions=tuple(self.model_versions.items()),
+            watermark=self.watermark,
+            created_at=created_at,
+            removed=self.removed,
+            stages_ms=tuple(self.stages_ms.items()),
+        )
+
+    def _level(self, items: tuple[SlateItem, ...]) -> Level:
+        """Popular: nothing personal is in it. Partial: something personal, but a contribution is missing."""
+        if all(item.sources == (POPULAR,) for item in items):
+            return Level.POPULAR
+        # A lost cache costs time, not quality: the slate is as good as computed.
+        return Level.PARTIAL if self.losses.keys() - {"cache"} else Level.FULL
+
+    @staticmethod
+    def _with_kept(report: SourceReport, items: tuple[SlateItem, ...]) -> SourceReport:
+        kept = sum(report.name in item.sources for item in items)
+        return SourceReport(report.name, report.status, report.took_ms, report.candidates, kept)
+
+
+def keys_of(items: tuple[SlateItem, ...]) -> Int32:
+    """(n,) int32 keys of *items*, in order."""
+    return np.fromiter((item.key for item in items), np.int32, len(items))

@@ -1,0 +1,72 @@
+"""
+The only place where policy and an await meet: one guarded call to one dependency, Kept or Lost.
+
+Today the policies are the stage's share of the deadline and a backstop timer; breaker, limiter, retry
+budget and hedging take their place here and nowhere else. Losses are values; what has no name becomes
+UNCLASSIFIED, with its trace, and its objective is zero.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from orchestrator.core.deadline import GRACE_S, Deadline
+from orchestrator.core.model import Kept, Loss, Lost
+from orchestrator.ports import DependencyError
+from orchestrator.settings import Stage
+from orchestrator.telemetry import Metrics, log
+
+T = TypeVar("T")
+
+
+class Guard:
+    """Calls dependencies under their policies. *now* is the monotonic clock, in seconds."""
+
+    def __init__(self, now: Callable[[], float], metrics: Metrics) -> None:
+        self._now = now
+        self._metrics = metrics
+
+    async def call(
+        self,
+        dependency: str,
+        stage: Stage,
+        deadline: Deadline,
+        make_call: Callable[[float], Awaitable[T]],
+        share: float = 1.0,
+    ) -> Kept[T] | Lost:
+        """
+        Await `make_call(timeout_s)` within *stage*'s slice of *deadline*.
+
+        Args:
+            dependency: metric label and, later, the breaker's name.
+            share: of the stage's cap, in (0, 1].
+
+        Returns:
+            Kept with the value, or Lost with the reason; both with the seconds it took.
+
+        Raises:
+            asyncio.CancelledError: the caller hung up. Nothing else.
+        """
+        started = self._now()
+        timeout_s = deadline.timeout(started, stage.cap_ms / 1000 * share, stage.reserve_after_ms / 1000)
+        if timeout_s is None:
+            return self._lost(dependency, Loss.NO_BUDGET, started)
+        try:
+            # The dependency times itself (gRPC's own deadline keeps an answer that arrived while the loop was
+            # busy); this timer is for the one that does not.
+            async with asyncio.timeout(timeout_s + GRACE_S):
+                value = await make_call(timeout_s)
+        except DependencyError as error:
+            return self._lost(dependency, error.loss, started)
+        except TimeoutError:
+            return self._lost(dependency, Loss.DEADLINE, started)
+        except Exception:
+            log.exception("unclassified_loss", dependency=dependency)
+            return self._lost(dependency, Loss.UNCLASSIFIED, started)
+        return Kept(value, self._now() - started)
+
+    def _lost(self, dependency: str, loss: Loss, started: float) -> Lost:
+        self._metrics.losses.labels(dependency, loss.value).inc()
+        return Lost(loss, self._now() - started)

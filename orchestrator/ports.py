@@ -1,0 +1,127 @@
+"""
+What the pipeline leans on, as Protocols; each has an adapter for the real thing and a twin in memory.
+
+One rule for all that leaves the process: it raises `DependencyError` with a named loss when it fails, it
+honours cancellation, and it does not time itself out unless it is handed `timeout_s`. `tests/contract`
+says what every implementation must do and runs it on adapter and twin alike.
+
+    DependencyError   a remote thing did not contribute; the guard turns it into Lost
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from orchestrator.core.model import (
+    Ask,
+    Candidates,
+    Event,
+    Facts,
+    Int32,
+    ItemFilter,
+    Loss,
+    Mask,
+    Query,
+    Reranked,
+    Retrieved,
+    UserContext,
+)
+from orchestrator.core.slate_cache import Entry
+
+
+class DependencyError(Exception):
+    """A dependency failed in a way we have a name for. *loss* is what the slate will report."""
+
+    def __init__(self, loss: Loss, detail: str) -> None:
+        super().__init__(detail)
+        self.loss = loss
+
+
+class CandidateSource(Protocol):
+    """Proposes items for one query; a remote model, or a twin."""
+
+    @property
+    def name(self) -> str:
+        """Folder, metric label and breaker name of the source."""
+
+    async def retrieve(self, query: Query, user: UserContext, ask: Ask, timeout_s: float) -> Retrieved:
+        """Up to `ask.count` items, best first, none of `ask.exclude`, only those of `ask.within` if given."""
+
+
+class Reranker(Protocol):
+    """Scores candidates for one query. Never drops, never reorders."""
+
+    async def rerank(self, query: Query, user: UserContext, candidates: Candidates, timeout_s: float) -> Reranked:
+        """One score a candidate, in the candidates' order."""
+
+
+class FeatureReader(Protocol):
+    """Reads the shopper: online features, recent history, watermark; one round trip."""
+
+    @property
+    def n_numeric(self) -> int:
+        """Numeric columns of the read plan."""
+
+    @property
+    def n_categorical(self) -> int:
+        """Categorical columns of the read plan."""
+
+    async def read(self, query: Query, timeout_s: float) -> UserContext:
+        """What is known of the query's subject; an unknown one is a cold context, not an error."""
+
+
+class SlateCache(Protocol):
+    """Remembers slates: one hash a subject, one field for each digest of everything that made the slate."""
+
+    async def get(self, subject: str, field: str, timeout_s: float) -> Entry | None:
+        """The entry, or None. Bytes that cannot be read are None: corrupt is a miss."""
+
+    async def put(self, subject: str, field: str, entry: Entry) -> None:
+        """Store; the whole hash of the subject expires with its newest entry."""
+
+
+class EventLog(Protocol):
+    """Takes events durably and makes them count for the next slate."""
+
+    async def append(self, events: Sequence[Event]) -> Sequence[bool]:
+        """
+        Append to the log, the history and the watermark, and drop the subject's cached slates.
+
+        Returns:
+            For each event whether it was new; False: its event_id was seen before, nothing was changed.
+        """
+
+    async def watermark(self, subject: str) -> int:
+        """Events accepted for *subject* so far."""
+
+
+class Catalogue(Protocol):
+    """The shop's items in process: ids, facts, masks, the popular order. No call here awaits."""
+
+    @property
+    def size(self) -> int:
+        """Number of interned keys; every key is in [0, size)."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the item vocabulary."""
+
+    @property
+    def popular(self) -> Int32:
+        """Every item that may be shown, best first: the last rung of the ladder. Never empty."""
+
+    def key_of(self, item_id: str) -> int | None:
+        """Interned key, or None for an item this shop does not have."""
+
+    def id_of(self, key: int) -> str:
+        """The shop's own id of *key*."""
+
+    def facts(self, keys: Int32) -> Facts:
+        """Availability, price, category of *keys*."""
+
+    def allowed(self, wanted: ItemFilter) -> Mask:
+        """(size,) bool: which items *wanted* allows."""
+
+    def properties(self, key: int) -> dict[str, object]:
+        """What a page shows of the item: title, category, brand, price; absent ones left out."""

@@ -1,0 +1,222 @@
+"""
+The one typed, frozen tree of settings.
+
+Every default is written once, in `defaults.toml`; over it come the file named by --config or TUTTI_CONFIG,
+then the environment: TUTTI_SECTION__KEY=value. Read once in `bootstrap`, checked as a whole, passed down in
+pieces. An impossible combination refuses to start and names both keys.
+
+    SettingsError   the tree is wrong; the message says which key, what was found, what was expected
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+DEFAULTS = Path(__file__).with_name("defaults.toml")
+PREFIX = "TUTTI_"
+_NOT_SETTINGS = {"TUTTI_CONFIG", "TUTTI_HOME", "TUTTI_DATA", "TUTTI_FEATURE_REPO", "TUTTI_DEFAULTS"}
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names the key."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(_Section):
+    path: Path
+
+
+class Edge(_Section):
+    host: str
+    port: int = Field(ge=0, le=65535)
+    max_body_bytes: int = Field(gt=0)
+    max_count: int = Field(gt=0)
+    max_ranking_items: int = Field(gt=0)
+    max_events: int = Field(gt=0)
+
+
+class Redis(_Section):
+    url: str
+    max_connections: int = Field(gt=0)
+    socket_timeout_ms: float = Field(gt=0)
+    connect_timeout_ms: float = Field(gt=0)
+
+
+class Budget(_Section):
+    total_ms: float = Field(gt=0)
+    reply_ms: float = Field(ge=0)
+
+
+class Stage(_Section):
+    cap_ms: float = Field(gt=0)
+    reserve_after_ms: float = Field(ge=0)
+
+
+class Stages(_Section):
+    cache: Stage
+    user: Stage
+    retrieve: Stage
+    rerank: Stage
+
+
+class Source(_Section):
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    targets: Mapping[str, str] = Field(default_factory=dict)
+    quota: int = Field(default=100, ge=1, le=1000)
+    weight: float = Field(default=1.0, ge=0)
+    share: float = Field(default=1.0, gt=0, le=1)
+
+
+class RerankerSettings(_Section):
+    name: str
+    targets: Mapping[str, str] = Field(default_factory=dict)
+    candidates: int = Field(ge=1)
+
+
+class Fusion(_Section):
+    method: Literal["reciprocal_rank", "z_score"]
+    k: int = Field(gt=0)
+
+
+class SlateCacheSettings(_Section):
+    enabled: bool
+    fresh_s: float = Field(gt=0)
+    stale_s: float = Field(ge=0)
+
+
+class PlacementSettings(_Section):
+    rerank: bool
+
+
+class Placements(_Section):
+    home: PlacementSettings
+    item: PlacementSettings
+    cart: PlacementSettings
+    category: PlacementSettings
+
+
+class Filters(_Section):
+    within_share: float = Field(ge=0, le=1)
+
+
+class Log(_Section):
+    level: Literal["debug", "info", "warning", "error"]
+    format: Literal["json", "text"]
+
+
+class Settings(_Section):
+    """The whole tree. A section's fields are explained, with what happens at the extremes, in defaults.toml."""
+
+    data: Data
+    edge: Edge
+    redis: Redis
+    budget: Budget
+    stages: Stages
+    sources: tuple[Source, ...] = Field(min_length=1)
+    reranker: RerankerSettings
+    fusion: Fusion
+    slate_cache: SlateCacheSettings
+    placements: Placements
+    filters: Filters
+    log: Log
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        names = [source.name for source in self.sources]
+        if len(set(names)) != len(names):
+            raise ValueError(f"sources: names must be unique, found {names}")
+        if sum(source.weight for source in self.sources) <= 0:
+            raise ValueError("sources: at least one weight must be above 0")
+        usable_ms = self.budget.total_ms - self.budget.reply_ms
+        for name in ("cache", "user", "retrieve", "rerank"):
+            stage: Stage = getattr(self.stages, name)
+            if stage.reserve_after_ms >= usable_ms:
+                raise ValueError(
+                    f"stages.{name}.reserve_after_ms = {stage.reserve_after_ms:g} leaves nothing of "
+                    f"budget.total_ms − budget.reply_ms = {usable_ms:g}; lower the one or raise the other"
+                )
+        return self
+
+
+def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """
+    Read defaults, file and environment into one checked tree.
+
+    Args:
+        path: the file laid over the defaults; None reads the one TUTTI_CONFIG names, if any.
+        environment: os.environ when None.
+
+    Raises:
+        SettingsError: unreadable file, unknown key, wrong type, impossible combination.
+    """
+    environment = os.environ if environment is None else environment
+    tree = _read(DEFAULTS)
+    named = path or (Path(environment["TUTTI_CONFIG"]) if environment.get("TUTTI_CONFIG") else None)
+    if named is not None:
+        tree = _merged(tree, _read(named))
+    tree = _merged(tree, _from_environment(environment))
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise SettingsError(f"{key}: {first['msg']}; found {first.get('input')!r:.120}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError as error:
+        raise SettingsError(f"no settings file at {path}; give one with --config or unset TUTTI_CONFIG") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from error
+
+
+def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """*above* laid over *below*: tables key by key, `sources` entry by entry by name, all else replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        here = merged.get(key)
+        if key == "sources" and isinstance(value, list) and isinstance(here, list):
+            merged[key] = _merged_sources(here, value)
+        elif isinstance(value, Mapping) and isinstance(here, Mapping):
+            merged[key] = _merged(dict(here), value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _merged_sources(below: list[dict[str, Any]], above: list[Any]) -> list[dict[str, Any]]:
+    merged = {source["name"]: source for source in below}
+    for entry in above:
+        if not isinstance(entry, Mapping) or "name" not in entry:
+            raise SettingsError(f"sources: every entry needs a name; found {entry!r:.120}")
+        merged[entry["name"]] = _merged(merged.get(entry["name"], {}), entry)
+    return list(merged.values())
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """TUTTI_REDIS__URL=… → {"redis": {"url": …}}; values are TOML where they parse, else plain strings."""
+    tree: dict[str, Any] = {}
+    for name, value in environment.items():
+        if not name.startswith(PREFIX) or name in _NOT_SETTINGS or "__" not in name:
+            continue
+        *sections, key = name.removeprefix(PREFIX).lower().split("__")
+        here = tree
+        for section in sections:
+            here = here.setdefault(section, {})
+        try:
+            here[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            here[key] = value
+    return tree

@@ -1,0 +1,104 @@
+"""
+Logs and metrics: every metric name and label set of the orchestrator is in this file, and nowhere else.
+
+Label values come from small closed sets (route, status class, stage, source, loss, level): never an id.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from orchestrator.core.model import Query, Slate
+
+LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0)
+"""The promise (0.1 s) and the stage caps (0.035) are edges, so that a share under them can be read exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """One registry's metrics; tests make their own."""
+
+    registry: CollectorRegistry
+    requests: Counter
+    request_seconds: Histogram
+    requests_in_flight: Gauge
+    stage_seconds: Histogram
+    losses: Counter
+    slates: Counter
+    slate_cache: Counter
+    side_effect_failures: Counter
+    events: Counter
+
+
+def new_metrics() -> Metrics:
+    """Fresh metrics on a registry of their own."""
+    r = CollectorRegistry()
+    return Metrics(
+        registry=r,
+        requests=Counter("tutti_requests", "HTTP requests answered.", ["route", "status_class"], registry=r),
+        request_seconds=Histogram(
+            "tutti_request_seconds", "Time to answer.", ["route"], buckets=LATENCY_BUCKETS_S, registry=r
+        ),
+        requests_in_flight=Gauge("tutti_requests_in_flight", "HTTP requests being answered.", registry=r),
+        stage_seconds=Histogram(
+            "tutti_stage_seconds", "Time one stage took.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=r
+        ),
+        losses=Counter(
+            "tutti_losses", "Contributions that are missing, by reason.", ["dependency", "loss"], registry=r
+        ),
+        slates=Counter("tutti_slates", "Slates answered.", ["placement", "level"], registry=r),
+        slate_cache=Counter("tutti_slate_cache", "What the slate cache said.", ["outcome"], registry=r),
+        side_effect_failures=Counter(
+            "tutti_side_effect_failures", "Work after the answer that failed.", ["effect"], registry=r
+        ),
+        events=Counter("tutti_events", "Events received.", ["outcome"], registry=r),
+    )
+
+
+metrics = new_metrics()
+"""The process's own."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("orchestrator")
+
+
+def configure_logging(level: str, form: str) -> None:
+    """Structured lines on stdout: JSON for machines, text for people. Called once a process."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        cache_logger_on_first_use=True,
+    )
+
+
+def summarise(query: Query, slate: Slate, took_s: float) -> None:
+    """The one line a request leaves in the log, and its metrics."""
+    metrics.slates.labels(query.placement.value, slate.level.value).inc()
+    for stage, took_ms in slate.stages_ms:
+        metrics.stage_seconds.labels(stage).observe(took_ms / 1000)
+    log.info(
+        "slate",
+        recommendation_id=query.recommendation_id,
+        placement=query.placement.value,
+        items=len(slate.items),
+        level=slate.level.value,
+        cached=slate.from_cache,
+        losses={name: loss.value for name, loss in slate.losses},
+        removed=dict(slate.removed),
+        stages_ms=dict(slate.stages_ms),
+        ms=round(took_s * 1000, 2),
+    )

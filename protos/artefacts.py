@@ -1,0 +1,1 @@
+from services.chassis.artefacts import *  # noqa: F403  (interim)
