@@ -1,0 +1,3 @@
+"""
+The offline way: data in, artefacts out. Nothing that serves ever imports this package.
+"""
