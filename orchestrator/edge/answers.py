@@ -1,0 +1,123 @@
+"""
+The shapes of answers, for the OpenAPI document only: nothing is built from these on the way of a request.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Answer(BaseModel):
+    """Closed, so that a test finds a field that is sent but not documented."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Properties(Answer):
+    """What a page shows of the item; absent where the shop does not say."""
+
+    model_config = ConfigDict(extra="allow")
+    title: str | None = None
+    category: str | None = None
+    brand: str | None = None
+    price: float | None = None
+
+
+class Reason(Answer):
+    """Why the item is here."""
+
+    code: Literal["several_sources", "one_source", "popular", "listed"]
+    ranks: dict[str, int] = Field(description="list (a source, or `fused`) → rank from 1")
+
+
+class Item(Answer):
+    """One slot."""
+
+    id: str
+    rank: int = Field(ge=1)
+    score: float | None = Field(description="of the last stage that scored; comparable inside one slate only")
+    sources: list[str] = Field(description="who proposed it, its best rank first; `popular` fills what they left open")
+    properties: Properties
+    reason: Reason | None = Field(default=None, description="with `explain` only")
+
+
+class SourceQuality(Answer):
+    """What one candidate source did for this slate."""
+
+    name: str
+    status: Literal["ok", "timeout", "error", "open", "shed", "skipped", "cached"]
+    ms: float
+    candidates: int
+    kept: int = Field(description="items of the slate it proposed")
+
+
+class Quality(Answer):
+    """How good the answer is, honestly."""
+
+    level: Literal["full", "partial", "stale", "popular"]
+    sources: list[SourceQuality]
+    degraded: list[str] = Field(description="stages whose contribution is missing: a source, `user`, `rerank`, `cache`")
+    from_cache: bool
+
+
+class SlateAnswer(Answer):
+    """The ordered answer. Shorter than asked when fewer items are allowed."""
+
+    recommendation_id: str = Field(description="send it back with the events this slate leads to")
+    items: list[Item]
+    model_versions: dict[str, str]
+    quality: Quality
+    watermark: int = Field(description="number of this shopper's events that the slate reflects")
+    missing_item_ids: list[str] = Field(description="ids you sent that this shop does not have")
+    took_ms: float
+
+
+class RejectedEvent(Answer):
+    """An event that was refused."""
+
+    index: int
+    field: str
+    message: str
+
+
+class EventsAnswer(Answer):
+    """What became of the batch."""
+
+    accepted: int
+    duplicates: int = Field(description="seen before, changed nothing")
+    rejected: list[RejectedEvent]
+    watermark: int | None = Field(description="the shopper's; null when the batch was about several")
+
+
+class FieldProblem(Answer):
+    """A field at fault."""
+
+    field: str
+    message: str
+
+
+class ProblemDocument(Answer):
+    """RFC 9457."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] = []
+    request_id: str
+
+
+class Liveness(Answer):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class Readiness(Answer):
+    """Ready, and how the dependencies are."""
+
+    status: Literal["ready"]
+    checks: dict[str, str]

@@ -1,0 +1,123 @@
+"""
+What every request gets, in one pure-ASGI layer: an id, a size limit, timing headers, counting, a last resort.
+
+Pure ASGI on purpose: Starlette's BaseHTTPMiddleware was measured to cost two thirds of the throughput
+(7.5k → 2.7k requests/s for a layer that does nothing).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from orchestrator.edge.exchange import Exchange, begin, new_id
+from orchestrator.edge.problems import Kind, Problem, response
+from orchestrator.telemetry import Metrics, log
+
+ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}\Z")
+"""A caller's X-Request-Id is echoed and logged, so it may hold nothing a header or a log line could trip over."""
+
+
+class Edge:
+    """
+    Wraps the application; outermost of our layers, inside nothing but the server.
+
+    max_body_bytes: a larger body is refused with 413: at once when its length is announced, otherwise as soon
+        as that many bytes have arrived. Nothing of it is parsed.
+    labels: endpoint → address as it stands in the route table, the closed set of the metrics' route label.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int, metrics: Metrics, labels: Mapping[object, str]) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._metrics = metrics
+        self._labels = labels
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = begin(scope, _request_id(scope))
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(raw=message["headers"])
+                headers["x-request-id"] = exchange.request_id
+                headers["server-timing"] = exchange.server_timing()
+                headers["x-content-type-options"] = "nosniff"
+            await send(message)
+
+        self._metrics.requests_in_flight.inc()
+        try:
+            await self._answer(scope, receive, send_with_headers, exchange, lambda: status != 0)
+        finally:
+            self._metrics.requests_in_flight.dec()
+            self._count(scope, status, exchange)
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, has_begun: Callable[[], bool]
+    ) -> None:
+        try:
+            announced = _content_length(scope)
+            if announced is not None and announced > self._max_body_bytes:
+                raise self._too_large(f"{announced} bytes were announced")
+            await self._app(scope, self._limited(receive), send)
+        except ClientDisconnect:
+            # Nobody is there to be answered; counted under status class "none".
+            log.info("client_left", request_id=exchange.request_id)
+        except Problem as problem:
+            await response(problem, exchange.request_id)(scope, receive, send)
+        except Exception:
+            log.exception(
+                "unexpected", request_id=exchange.request_id, method=scope["method"], path=scope["path"][:200]
+            )
+            if has_begun():
+                raise
+            detail = "the request was fine, we were not; the request_id finds it in our log"
+            await response(Problem(Kind.INTERNAL, detail), exchange.request_id)(scope, receive, send)
+
+    def _limited(self, receive: Receive) -> Receive:
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise self._too_large(f"{received} bytes had arrived when we stopped")
+            return message
+
+        return limited
+
+    def _too_large(self, found: str) -> Problem:
+        detail = f"{found}, at most {self._max_body_bytes} are taken; send fewer items or events in one call"
+        # The rest of the body is not read, so the connection cannot carry another request.
+        return Problem(Kind.BODY_TOO_LARGE, detail, headers={"connection": "close"})
+
+    def _count(self, scope: Scope, status: int, exchange: Exchange) -> None:
+        route = self._labels.get(scope.get("endpoint"), "unmatched")
+        status_class = f"{status // 100}xx" if status else "none"
+        self._metrics.requests.labels(route, status_class).inc()
+        self._metrics.request_seconds.labels(route).observe(exchange.took_ms() / 1000)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and ACCEPTABLE_ID.match(value):
+            return str(value, "ascii")
+    return new_id()
+
+
+def _content_length(scope: Scope) -> int | None:
+    """The announced length; None where there is none or it is no number (the stream is counted anyway)."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else None
+    return None

@@ -1,0 +1,164 @@
+"""
+The OpenAPI document: what goes in and out of each address.
+
+Handlers take the bare request (see `routes`), so schemas, parameters and examples are tied to addresses here.
+Limits of the settings are written into the schemas, so that the document tells the truth about *this* server.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from orchestrator.edge import answers, operations, routes, schemas
+from orchestrator.edge.problems import MEDIA_TYPE, Kind
+from orchestrator.settings import Edge
+
+TITLE = "tutti"
+VERSION = "1"
+DESCRIPTION = (
+    "Which items should this shopper see here, now? Every answer carries Server-Timing and X-Request-Id; "
+    "every error is an RFC 9457 problem document that names the field."
+)
+_REFERENCE = "#/components/schemas/{model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one address takes and gives. *answer* None: plain text."""
+
+    summary: str
+    answer: type[BaseModel] | None
+    problems: tuple[Kind, ...]
+    status: int = 200
+    body: type[BaseModel] | None = None
+    examples: tuple[tuple[str, dict[str, Any]], ...] = ()
+    parameters: tuple[tuple[str, str, dict[str, Any]], ...] = ()
+
+
+_BODY = (Kind.INVALID_JSON, Kind.BODY_TOO_LARGE, Kind.UNSUPPORTED_MEDIA_TYPE, Kind.INVALID_FIELDS)
+_ID = {"type": "string", "minLength": 1, "maxLength": schemas.MAX_ID}
+
+CALLS: dict[tuple[str, str], Call] = {
+    ("/v1/recommendations", "post"): Call(
+        "Fill a shelf",
+        answers.SlateAnswer,
+        _BODY,
+        body=schemas.RecommendationRequest,
+        examples=(
+            ("anonymous", {"placement": "home"}),
+            ("shopper", {"placement": "home", "user_id": "12583", "count": 12, "explain": True}),
+            ("product page", {"placement": "item", "visitor_id": "v-81", "context": {"item_ids": ["85123A"]}}),
+            ("basket", {"placement": "cart", "user_id": "12583", "context": {"cart_item_ids": ["85123A", "22423"]}}),
+            (
+                "filtered",
+                {"placement": "home", "count": 6, "filter": {"price_min": 5, "price_max": 20, "in_stock": True}},
+            ),
+        ),
+    ),
+    ("/v1/rankings", "post"): Call(
+        "Order a list for a shopper",
+        answers.SlateAnswer,
+        _BODY,
+        body=schemas.RankingRequest,
+        examples=(("search results", {"item_ids": ["85123A", "22423", "47566"], "user_id": "12583"}),),
+    ),
+    ("/v1/items/{item_id}/similar", "get"): Call(
+        "Items like this one",
+        answers.SlateAnswer,
+        (Kind.UNKNOWN_ITEM, Kind.INVALID_FIELDS),
+        parameters=(
+            ("item_id", "path", _ID),
+            ("count", "query", {"type": "integer", "minimum": 1, "default": 20}),
+            ("user_id", "query", _ID),
+            ("visitor_id", "query", _ID),
+        ),
+    ),
+    ("/v1/events", "post"): Call(
+        "Tell what shoppers did",
+        answers.EventsAnswer,
+        (*_BODY, Kind.NO_EVENT_ACCEPTED, Kind.EVENTS_UNAVAILABLE),
+        status=202,
+        body=schemas.EventsRequest,
+        examples=(
+            (
+                "view",
+                {"events": [{"event_id": "e-1", "event_type": "view", "item_id": "85123A", "visitor_id": "v-81"}]},
+            ),
+        ),
+    ),
+    ("/livez", "get"): Call("Is it alive?", answers.Liveness, ()),
+    ("/readyz", "get"): Call("Is it ready?", answers.Readiness, (Kind.NOT_READY,)),
+    ("/metrics", "get"): Call("How is it doing?", None, ()),
+}
+
+
+def document(limits: Edge) -> dict[str, Any]:
+    """The whole document, with *limits* as its bounds."""
+    paths: dict[str, Any] = {}
+    for (path, method), handler in {**routes.HANDLERS, **operations.HANDLERS}.items():
+        shown = path.replace(":path", "")
+        paths.setdefault(shown, {})[method] = {
+            "description": inspect.getdoc(handler),
+            **_operation(CALLS[shown, method]),
+        }
+    _bound(paths["/v1/items/{item_id}/similar"]["get"], limits)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": TITLE, "version": VERSION, "description": DESCRIPTION},
+        "paths": paths,
+        "components": {"schemas": _schemas(limits)},
+    }
+
+
+def _operation(call: Call) -> dict[str, Any]:
+    operation: dict[str, Any] = {"summary": call.summary}
+    if call.parameters:
+        operation["parameters"] = [
+            {"name": name, "in": place, "required": place == "path", "schema": dict(schema)}
+            for name, place, schema in call.parameters
+        ]
+    if call.body is not None:
+        examples = {name: {"value": value} for name, value in call.examples}
+        content = {"application/json": {"schema": _reference(call.body), "examples": examples}}
+        operation["requestBody"] = {"required": True, "content": content}
+    answers_by_status: dict[str, Any] = {str(call.status): _success(call)}
+    for kind in (*call.problems, Kind.INTERNAL):
+        content = {MEDIA_TYPE: {"schema": _reference(answers.ProblemDocument)}}
+        known = answers_by_status.setdefault(str(kind.status), {"description": kind.title, "content": content})
+        if kind.title not in known["description"]:
+            known["description"] += f"; {kind.title}"
+    return {**operation, "responses": answers_by_status}
+
+
+def _success(call: Call) -> dict[str, Any]:
+    if call.answer is None:
+        return {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    content = {"application/json": {"schema": _reference(call.answer)}}
+    return {"description": call.answer.__doc__, "content": content}
+
+
+def _schemas(limits: Edge) -> dict[str, Any]:
+    models = {model for call in CALLS.values() for model in (call.body, call.answer) if model is not None}
+    models.add(answers.ProblemDocument)
+    in_order = sorted(models, key=lambda model: model.__name__)
+    _, definitions = models_json_schema([(model, "validation") for model in in_order], ref_template=_REFERENCE)
+    found: dict[str, Any] = definitions["$defs"]
+    found["RecommendationRequest"]["properties"]["count"]["maximum"] = limits.max_count
+    found["RankingRequest"]["properties"]["item_ids"]["maxItems"] = limits.max_ranking_items
+    found["EventsRequest"]["properties"]["events"]["maxItems"] = limits.max_events
+    return found
+
+
+def _bound(operation: dict[str, Any], limits: Edge) -> None:
+    for parameter in operation["parameters"]:
+        if parameter["name"] == "count":
+            parameter["schema"]["maximum"] = limits.max_count
+
+
+def _reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(model=model.__name__)}

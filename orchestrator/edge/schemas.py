@@ -1,0 +1,170 @@
+"""
+What a caller may send, field by field: strict types, no unknown fields, every length bounded.
+
+Limits that belong to the settings (how many items, how many events) are checked in `translate` and written into
+the OpenAPI document from there; limits here are the format's own.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
+from pydantic_core import PydanticCustomError
+
+MAX_ID = 256
+NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]+$"
+"""Control characters in an id are an encoding accident or an attack on whoever prints it."""
+
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID, pattern=NO_CONTROL)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_ID, pattern=NO_CONTROL)]
+CategoryPath = Annotated[
+    str, Field(min_length=1, max_length=1024, pattern=NO_CONTROL, description="path or beginning of one: A > B > C")
+]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+EventTypeName = Literal["view", "click", "impression", "add_to_cart", "remove_from_cart", "purchase"]
+
+
+class Strict(BaseModel):
+    """No coercion, no unknown fields: a typo is told, not ignored."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Context(Strict):
+    """What the shopper looks at now. Unknown items come back in `missing_item_ids`."""
+
+    item_ids: list[Id] = Field(
+        default_factory=list, max_length=100, description="items of the page, the most important last"
+    )
+    cart_item_ids: list[Id] = Field(default_factory=list, max_length=200, description="the basket, oldest first")
+    category: CategoryPath | None = Field(default=None, description="needed by the placement `category`")
+    device: Annotated[str, Field(min_length=1, max_length=64, pattern=NO_CONTROL)] | None = None
+
+
+class Filter(Strict):
+    """What may be in the slate; an absent or empty field allows everything."""
+
+    categories: list[CategoryPath] = Field(default_factory=list, max_length=100)
+    brands: list[Name] = Field(default_factory=list, max_length=100)
+    price_min: Price | None = None
+    price_max: Price | None = None
+    in_stock: bool | None = None
+    attributes: dict[Name, Annotated[list[Name], Field(min_length=1, max_length=100)]] = Field(
+        default_factory=dict, max_length=20, description="name → allowed values; all names must match"
+    )
+
+    @field_validator("price_max")
+    @classmethod
+    def _is_not_below_minimum(cls, price_max: float | None, info: ValidationInfo) -> float | None:
+        price_min = info.data.get("price_min")
+        if price_max is not None and price_min is not None and price_max < price_min:
+            raise PydanticCustomError("price_range", f"must be at least price_min = {price_min:g}")
+        return price_max
+
+
+# Shared, not copied: pydantic deep-copies defaults that are models or lists, which was a fifth of the
+# profile of a request that gives neither.
+_NO_CONTEXT = Context()
+_NO_FILTER = Filter()
+
+
+class Shopper(Strict):
+    """Who asks. All absent: an anonymous shopper, who gets what is popular here."""
+
+    user_id: Id | None = Field(default=None, description="the shop's id of a logged-in shopper; wins over visitor_id")
+    visitor_id: Id | None = Field(default=None, description="the shop's id of a browser, stable across log-in")
+    session_id: Id | None = None
+
+
+class RecommendationRequest(Shopper):
+    """A shelf to fill."""
+
+    placement: Literal["home", "item", "cart", "category"]
+    context: Context = Field(default_factory=lambda: _NO_CONTEXT)
+    count: int = Field(default=20, ge=1, description="a shorter slate is possible when fewer items are allowed")
+    filter: Filter = Field(default_factory=lambda: _NO_FILTER)
+    exclude_item_ids: list[Id] = Field(default_factory=list, max_length=1000)
+    diversity: Literal["off", "low", "medium", "high"] = "off"
+    explain: bool = Field(default=False, description="adds `reason` to every item, bypasses the cache")
+    budget_ms: float | None = Field(
+        default=None, ge=5, le=10_000, allow_inf_nan=False, description="may only lower the service's own budget"
+    )
+
+
+class RankingRequest(Shopper):
+    """The caller's own list, to be put in personal order."""
+
+    item_ids: list[Id] = Field(min_length=1)
+    context: Context = Field(default_factory=lambda: _NO_CONTEXT)
+    explain: bool = False
+    budget_ms: float | None = Field(default=None, ge=5, le=10_000, allow_inf_nan=False)
+
+
+class SimilarParameters(Strict):
+    """Query string of /v1/items/{item_id}/similar."""
+
+    count: int = Field(default=20, ge=1)
+    user_id: Id | None = None
+    visitor_id: Id | None = None
+
+
+def _to_microseconds(value: object) -> int | None:
+    """An RFC 3339 moment or seconds since the epoch → microseconds since the epoch, UTC."""
+    if value is None:
+        return None
+    seconds = _seconds(value)
+    if seconds is None:
+        raise PydanticCustomError(
+            "timestamp", "should be a moment with its zone, 2026-03-01T12:00:00Z, or seconds since 1970"
+        )
+    if seconds < 0:
+        raise PydanticCustomError("timestamp", "must not lie before 1970")
+    if seconds >= MILLISECONDS_FROM:
+        raise PydanticCustomError("timestamp", "lies in the far future; numbers are seconds, not milliseconds")
+    return round(seconds * 1_000_000)
+
+
+def _seconds(value: object) -> float | None:
+    """Seconds since the epoch; None for what is no moment, or one without a time zone."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.timestamp() if moment.tzinfo else None
+    except (ValueError, OverflowError):
+        return None
+
+
+MILLISECONDS_FROM = 1e11
+"""Seconds from here on (the year 5138) are milliseconds by mistake: today's are 1.7e12."""
+
+Timestamp = Annotated[
+    int,
+    BeforeValidator(_to_microseconds),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number", "minimum": 0}]}, mode="validation"
+    ),
+]
+
+
+class EventDocument(Shopper):
+    """What a shopper did; user_id or visitor_id is needed. Sending the same event_id again changes nothing."""
+
+    event_id: Id = Field(description="yours, unique: makes a repeated call harmless")
+    event_type: EventTypeName
+    item_id: Id | None = Field(default=None, description="an item we do not have is logged, not put into the history")
+    timestamp: Timestamp | None = Field(default=None, description="RFC 3339, or seconds since 1970; default: now")
+    quantity: float | None = Field(default=None, gt=0, le=1e9, allow_inf_nan=False)
+    price: Price | None = Field(default=None, description="of one piece")
+    recommendation_id: Id | None = Field(default=None, description="of the slate the shopper acted upon")
+    position: int | None = Field(default=None, ge=0, le=10_000, description="rank in that slate")
+
+
+class EventsRequest(Strict):
+    """A batch of events; each stands alone, a bad one does not hold back the others."""
+
+    events: list[EventDocument] = Field(min_length=1)

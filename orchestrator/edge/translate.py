@@ -1,0 +1,129 @@
+"""
+Checked fields → the pipeline's Query: ids become interned keys, limits of the settings are held.
+
+An id the shop does not have is set aside as missing, never an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.core.model import Diversity, ItemFilter, Placement, Query
+from orchestrator.edge import schemas
+from orchestrator.edge.exchange import new_id
+from orchestrator.edge.problems import BadFields, FieldError
+from orchestrator.ports import Catalogue
+from orchestrator.settings import Edge
+
+
+@dataclass(slots=True)
+class Resolver:
+    """Turns ids into keys and remembers, once each and in order, those that have none."""
+
+    catalogue: Catalogue
+    missing: dict[str, None] = field(default_factory=dict)
+
+    def keys(self, item_ids: Sequence[str]) -> tuple[int, ...]:
+        """Keys of the ids this shop has, each once, in the caller's order."""
+        keys: dict[int, None] = {}
+        for item_id in item_ids:
+            key = self.catalogue.key_of(item_id)
+            if key is None:
+                self.missing[item_id] = None
+            else:
+                keys[key] = None
+        return tuple(keys)
+
+
+def recommendation_query(request: schemas.RecommendationRequest, resolver: Resolver, limits: Edge) -> Query:
+    """
+    The query of POST /v1/recommendations.
+
+    Raises:
+        BadFields: more items than the settings allow, or the page of a category without naming it.
+    """
+    _at_most(limits.max_count, request.count, "count")
+    context = request.context
+    if request.placement == "category" and context.category is None:
+        raise BadFields([FieldError("context.category", "is required by the placement 'category'")])
+    return Query(
+        recommendation_id=new_id(),
+        placement=Placement(request.placement),
+        count=request.count,
+        user_id=request.user_id,
+        visitor_id=request.visitor_id,
+        session_id=request.session_id,
+        context_keys=resolver.keys(context.item_ids),
+        cart_keys=resolver.keys(context.cart_item_ids),
+        category=context.category,
+        device=context.device,
+        filter=_filter(request.filter),
+        exclude_keys=resolver.keys(request.exclude_item_ids),
+        diversity=Diversity(request.diversity),
+        explain=request.explain,
+    )
+
+
+def ranking_query(request: schemas.RankingRequest, resolver: Resolver, limits: Edge) -> Query:
+    """
+    The query of POST /v1/rankings; its `only_keys` is empty when the shop has none of the items.
+
+    The placement is `home`: a caller's own list is ordered for the shopper, and that is the shelf the re-ranker
+    learned from.
+
+    Raises:
+        BadFields: more items than the settings allow.
+    """
+    if len(request.item_ids) > limits.max_ranking_items:
+        message = f"should have at most {limits.max_ranking_items} entries; has {len(request.item_ids)}"
+        raise BadFields([FieldError("item_ids", message)])
+    only_keys = resolver.keys(request.item_ids)
+    return Query(
+        recommendation_id=new_id(),
+        placement=Placement.HOME,
+        count=len(only_keys),
+        user_id=request.user_id,
+        visitor_id=request.visitor_id,
+        session_id=request.session_id,
+        context_keys=resolver.keys(request.context.item_ids),
+        cart_keys=resolver.keys(request.context.cart_item_ids),
+        category=request.context.category,
+        device=request.context.device,
+        only_keys=only_keys,
+        explain=request.explain,
+    )
+
+
+def similar_query(key: int, parameters: schemas.SimilarParameters, limits: Edge) -> Query:
+    """
+    The query of GET /v1/items/{item_id}/similar.
+
+    Raises:
+        BadFields: more items than the settings allow.
+    """
+    _at_most(limits.max_count, parameters.count, "count")
+    return Query(
+        recommendation_id=new_id(),
+        placement=Placement.ITEM,
+        count=parameters.count,
+        user_id=parameters.user_id,
+        visitor_id=parameters.visitor_id,
+        context_keys=(key,),
+    )
+
+
+def _at_most(limit: int, found: int, name: str) -> None:
+    if found > limit:
+        raise BadFields([FieldError(name, f"should be at most {limit}; found {found}")])
+
+
+def _filter(wanted: schemas.Filter) -> ItemFilter:
+    return ItemFilter(
+        categories=tuple(wanted.categories),
+        brands=tuple(wanted.brands),
+        price_min=wanted.price_min,
+        price_max=wanted.price_max,
+        in_stock=wanted.in_stock,
+        attributes=tuple((name, tuple(values)) for name, values in sorted(wanted.attributes.items())),
+    )
