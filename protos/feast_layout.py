@@ -154,7 +154,8 @@ class EntityPlan:
                 else:
                     others[f"{view.name}__{name}"] = feast_values.objects(fresh)
             at = end + 1
-        numeric_block = np.array(numeric, np.float32).reshape(len(numeric), n)
+        with np.errstate(over="ignore"):  # a double beyond float32 is infinite, without a warning a request
+            numeric_block = np.array(numeric, np.float32).reshape(len(numeric), n)
         categorical_block = np.array(categorical, object).reshape(len(categorical), n)
         return FeatureColumns(np.ascontiguousarray(numeric_block.T), categorical_block.T.copy(), found, others)
 
@@ -244,7 +245,7 @@ def check_collisions(names: Iterable[str]) -> None:
 
 
 def _jsonable(entity: EntityPlan) -> dict[str, Any]:
-    views = [{"name": v.name, "ttl_s": v.ttl_s, "features": [list(f) for f in v.features]} for v in entity.views]
+    views = [{"name": v.name, "ttl_s": float(v.ttl_s), "features": [list(f) for f in v.features]} for v in entity.views]
     return {"project": entity.project, "join_key": entity.join_key, "key_type": entity.key_type, "views": views}
 
 

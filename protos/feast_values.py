@@ -31,6 +31,9 @@ _NULL_FLOAT = bytes([_FLOAT]) + struct.pack("<f", float("nan"))
 _NULL_DOUBLE = bytes([_DOUBLE]) + struct.pack("<d", float("nan"))
 _SHIFTS = (np.arange(10, dtype=np.uint64) * np.uint64(7))[None, :]
 
+# Feast stores a missing timestamp as the smallest integer (pandas' NaT) and reads it back as None.
+_NO_TIME = -(2**63)
+
 NUMERIC = {
     "FLOAT": _FLOAT,
     "DOUBLE": _DOUBLE,
@@ -132,6 +135,8 @@ def _varints(cells: Sequence[Cell], tag: int) -> NDArray[np.float32]:
     values = ((digits & 0x7F).astype(np.uint64) << _SHIFTS).sum(axis=1, dtype=np.uint64).view(np.int64)
     out: NDArray[np.float32] = values.astype(np.float32)
     out[[i for i, cell in enumerate(cells) if not cell]] = np.nan
+    if tag == _TIMESTAMP:
+        out[values == _NO_TIME] = np.nan
     return out
 
 
@@ -158,6 +163,8 @@ def _object(cell: Cell) -> Any:
     if kind is None or kind == "null_val":
         return None
     found = getattr(value, kind)
+    if kind == "unix_timestamp_val" and found == _NO_TIME:
+        return None
     return tuple(found.val) if kind.endswith("_list_val") else found
 
 

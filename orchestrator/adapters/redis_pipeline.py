@@ -1,0 +1,257 @@
+"""
+One pipelined Redis connection shared by every request of this process; replies come in the order of commands.
+
+The rule that keeps it safe: a command that was written is waited for by the connection, never by the caller alone.
+A caller that is cancelled leaves its place in the queue, and its replies are read and thrown away, so nobody ever
+gets somebody else's. What cannot be matched any more (protocol error, hung server) ends the connection and all that
+wait.
+
+    ConnectionError          not connected, lost, hung, or too many waiting; another attempt is under way
+    hiredis.ReplyError       Redis refused this one command
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import hiredis
+
+CONNECT_TIMEOUT_S = 1.0
+"""Borrowed from common client defaults for one data centre. Happens in the background, so no request waits for it."""
+
+HUNG_AFTER_S = 1.0
+"""Oldest unanswered command that we still believe in. Derived: ten times the whole budget of a request; a half-open
+connection would otherwise swallow every read until TCP gives up, minutes later."""
+
+MAX_PENDING = 1024
+"""Reads waiting for an answer. Derived: at 0.06 ms of Redis a read these are 60 ms of work; a read behind them would
+come too late for its request."""
+
+BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.05, 1.0
+"""Pause before a new attempt to connect, doubled each time. Derived: the breaker in front of this reader probes no more
+often than once a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where Redis is and how to introduce oneself; `repr` shows no password."""
+
+    host: str = "localhost"
+    port: int = 6379
+    path: str | None = None
+    database: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    is_tls: bool = False
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """
+        Read `redis://[[user]:password@]host[:port][/db]`, `rediss://…` (TLS) or `unix:///path[?db=n]`.
+
+        Raises:
+            ValueError: another scheme, a port or database that is no number, or no path.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("redis", "rediss", "unix"):
+            raise ValueError(f"Redis URL of scheme {parts.scheme!r}; expected redis://, rediss:// or unix://")
+        username = unquote(parts.username) if parts.username else None
+        password = unquote(parts.password) if parts.password else None
+        if parts.scheme == "unix":
+            if not parts.path:
+                raise ValueError("a unix:// Redis URL needs a path: unix:///run/redis.sock")
+            database = int(parse_qs(parts.query).get("db", ["0"])[0])
+            return cls(path=unquote(parts.path), database=database, username=username, password=password)
+        database = int(parts.path.strip("/") or parse_qs(parts.query).get("db", ["0"])[0])
+        host, is_tls = parts.hostname or "localhost", parts.scheme == "rediss"
+        return cls(host, parts.port or 6379, None, database, username, password, is_tls)
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
+
+
+def command(*arguments: bytes) -> bytes:
+    """One command in RESP."""
+    return b"*%d\r\n" % len(arguments) + b"".join([b"$%d\r\n%b\r\n" % (len(a), a) for a in arguments])
+
+
+class RedisPipeline:
+    """Keeps one connection up, from `start` to `close`, and asks over it."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._connection: _Connection | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._last_error = "start() was not called"
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None and self._connection.is_open
+
+    async def start(self) -> None:
+        """Connect, and keep connecting in the background. A Redis that is not there is no error here."""
+        if self._keeper is not None:
+            return
+        await self._try_connect()
+        self._keeper = asyncio.create_task(self._keep(), name="redis-pipeline")
+
+    async def close(self) -> None:
+        """Give up the connection; whoever still waits gets ConnectionError."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+            self._keeper = None
+        if self._connection is not None:
+            self._connection.abort("the reader was closed")
+        self._connection, self._last_error = None, "the reader was closed"
+
+    async def ask(self, commands: bytes, n_replies: int) -> list[Any]:
+        """
+        Write *commands* (one or more in RESP) and return their replies. Set your own timeout around it.
+
+        Raises:
+            ConnectionError, hiredis.ReplyError: see the module.
+        """
+        connection = self._connection
+        if connection is None or not connection.is_open:
+            raise ConnectionError(f"no connection to Redis at {self._address}: {self._last_error}")
+        return await connection.ask(commands, n_replies)
+
+    async def _keep(self) -> None:
+        pause = BACKOFF_FIRST_S
+        while True:
+            if self._connection is not None:
+                self._last_error = await asyncio.shield(self._connection.lost)
+                self._connection = None
+                pause = BACKOFF_FIRST_S
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, BACKOFF_LAST_S)
+            await self._try_connect()
+
+    async def _try_connect(self) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                self._connection = await _connect(self._address)
+        except TimeoutError:
+            self._last_error = f"no answer within {CONNECT_TIMEOUT_S:g} s"
+        except (OSError, hiredis.HiredisError) as error:
+            self._last_error = str(error) or type(error).__name__
+
+    def __repr__(self) -> str:
+        waiting = self._connection.n_pending if self._connection is not None else 0
+        state = f"{waiting} waiting" if self.is_connected else f"not connected: {self._last_error}"
+        return f"<RedisPipeline {self._address}, {state}>"
+
+
+class _Connection(asyncio.Protocol):
+    """Commands out, replies in, a queue between."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[str] = loop.create_future()
+        self._now = loop.time
+        self._parser = hiredis.Reader()
+        self._pending: deque[tuple[int, list[Any], asyncio.Future[list[Any]], float]] = deque()
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self.lost.done()
+
+    @property
+    def n_pending(self) -> int:
+        return len(self._pending)
+
+    async def ask(self, commands: bytes, n_replies: int) -> list[Any]:
+        if self._pending:
+            waited = self._now() - self._pending[0][3]
+            if waited > HUNG_AFTER_S:
+                self.abort(f"Redis has not answered for {waited:.1f} s")
+            elif len(self._pending) >= MAX_PENDING:
+                raise ConnectionError(f"{MAX_PENDING} reads already wait for Redis")
+        if self._transport is None or self.lost.done():
+            raise ConnectionError(self.lost.result() if self.lost.done() else "not connected")
+        answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._pending.append((n_replies, [], answer, self._now()))
+        self._transport.write(commands)
+        replies = await answer
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                raise reply
+        return replies
+
+    def abort(self, reason: str) -> None:
+        """End it at once; everybody who waits gets ConnectionError(*reason*)."""
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        if self._transport is not None:
+            self._transport.abort()
+        while self._pending:
+            answer = self._pending.popleft()[2]
+            if not answer.done():
+                answer.set_exception(ConnectionError(reason))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transport is no asyncio.Transport by class, only by what it can do.
+        transport = cast(asyncio.Transport, transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed(data)
+            while self._pending:
+                n_replies, replies, answer, _ = self._pending[0]
+                while len(replies) < n_replies:
+                    reply = self._parser.gets()
+                    if reply is False:
+                        return
+                    replies.append(reply)
+                self._pending.popleft()
+                if not answer.done():
+                    answer.set_result(replies)
+        except hiredis.ProtocolError as error:
+            self.abort(f"what came is not Redis: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.abort(f"Redis closed the connection{f': {exc}' if exc else ''}")
+
+
+async def _connect(address: Address) -> _Connection:
+    """
+    A connection that is authenticated and on its database.
+
+    Raises:
+        OSError: nobody there. hiredis.ReplyError: wrong password or database.
+    """
+    loop = asyncio.get_running_loop()
+    if address.path is not None:
+        _, connection = await loop.create_unix_connection(_Connection, address.path)
+    else:
+        context = ssl.create_default_context() if address.is_tls else None
+        _, connection = await loop.create_connection(_Connection, address.host, address.port, ssl=context)
+    greetings = _greetings(address)
+    try:
+        if greetings:
+            await connection.ask(b"".join(greetings), len(greetings))
+    except BaseException:
+        connection.abort("could not log in")
+        raise
+    return connection
+
+
+def _greetings(address: Address) -> Sequence[bytes]:
+    greetings = []
+    if address.password is not None:
+        who = (address.username.encode(),) if address.username else ()
+        greetings.append(command(b"AUTH", *who, address.password.encode()))
+    if address.database:
+        greetings.append(command(b"SELECT", b"%d" % address.database))
+    return greetings
