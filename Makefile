@@ -1,0 +1,39 @@
+# Thin: each target calls one command of the project's own. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lock proto clean setup setup-dev
+
+PORT ?= 8000
+
+# The first Python that runs and is new enough; a shim that only says it is not installed does not run.
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+BIN := .venv/bin
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+demo: setup ## Build the embedded shop, train, start everything, show a page (PORT=8000)
+	@exec $(BIN)/tutti demo --port $(PORT)
+
+test: setup-dev ## Run the whole offline suite
+	@$(BIN)/python -m pytest -q -p tests.support.skip_report
+
+check: setup-dev ## Lint, format, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: setup-dev ## Resolve pyproject.toml into the committed locks
+	$(BIN)/python tools/lock.py
+
+proto: setup-dev ## Generate the Python code of protos/
+	$(BIN)/python tools/protos.py
+
+clean: ## Remove caches and what was built; the virtual environment and .tutti/ stay
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find orchestrator services protos tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+setup setup-dev:
+	@test -n "$(PYTHON)" || { echo "setup: no Python 3.11 or newer on PATH; install one and try again" >&2; exit 1; }
+	@$(PYTHON) tools/bootstrap.py $(if $(findstring dev,$@),dev,runtime)

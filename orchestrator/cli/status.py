@@ -1,0 +1,42 @@
+"""
+`tutti status`: the processes of a running system, for people and, as JSON, for scripts.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.cli.up import default_data
+from orchestrator.supervisor.state import read_status
+
+
+def status(
+    data: Annotated[Path | None, typer.Option(help="Data directory. Default: $TUTTI_HOME/shop.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: {processes: [{name, pid, …}]}.")] = False,
+) -> None:
+    """
+    Show every process: name, pid, address, state (starting, ready, restarting, failed, stopping, stopped), replica.
+
+    Nothing running is an empty list, not an error.
+
+    Example: tutti status --data .tutti/shop --json
+    """
+    data = data or default_data()
+    processes = (read_status(data / "run") or {}).get("processes", [])
+    if as_json:
+        typer.echo(json.dumps({"processes": processes}))
+        return
+    if not processes:
+        typer.echo(f"nothing runs in {data}; start it with: tutti up --data {data}")
+        return
+    table = Table("name", "state", "address", "pid", "replica", box=None)
+    for process in processes:
+        pid = "–" if process["pid"] is None else str(process["pid"])
+        table.add_row(process["name"], process["state"], process["address"], pid, str(process["replica"]))
+    Console().print(table)

@@ -1,0 +1,264 @@
+"""
+The order of things: Redis, seed, models with ingestion, orchestrator; then watching; then the same backwards.
+
+    start fails     every started process is stopped, one sentence says which child failed and how
+    crash later     that process alone is restarted, with back-off (process.py)
+    SIGINT, SIGTERM the edge first, so that nobody is turned away by a half-stopped system; Redis last
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from subprocess import PIPE, Popen, TimeoutExpired
+
+from orchestrator.settings import Settings
+from orchestrator.supervisor import reaper, redis_server
+from orchestrator.supervisor.console import Console, LogFile
+from orchestrator.supervisor.errors import ChildFailed, StartFailed
+from orchestrator.supervisor.plan import (
+    REDIS,
+    Plan,
+    Probe,
+    ProcessSpec,
+    make_plan,
+    model_names,
+    reachable,
+    settings_file,
+    to_toml,
+)
+from orchestrator.supervisor.ports import check_free, free_ports
+from orchestrator.supervisor.process import Child, State
+from orchestrator.supervisor.readiness import redis_answers
+from orchestrator.supervisor.state import ProcessStatus, RunLock, write_status
+
+EDGE_GRACE_S, MODELS_GRACE_S, REDIS_GRACE_S = 3.0, 3.0, 2.5
+"""Judged: each more than the stage needs to drain (chassis: 2 s); together under the 10 s an operator waits."""
+
+GIVEN_REDIS_WAIT_S = 5.0
+"""Judged: a given Redis is expected to run; this forgives one that is just being started beside us."""
+
+OVERRULED = ("TUTTI_CONFIG", "TUTTI_DATA__PATH", "TUTTI_REDIS__URL", "TUTTI_EDGE__HOST", "TUTTI_EDGE__PORT")
+"""Variables kept from children: they would overrule the effective settings, in which they are already honoured."""
+
+
+class Supervisor:
+    """
+    One running system in one data directory.
+
+    Args:
+        settings: checked settings; addresses of everything but the edge are chosen here.
+        data: the data directory.
+        redis_url: a Redis that already runs; None starts one.
+        console: where lines go.
+        planner: decides the command lines; another one starts other processes in the same order.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        data: Path,
+        redis_url: str | None,
+        console: Console,
+        planner: Callable[..., Plan] = make_plan,
+    ) -> None:
+        self._data = data.resolve()
+        self._run = self._data / "run"
+        self._given_redis = redis_url
+        self._console = console
+        self._token = secrets.token_hex(16)
+        self._reaper: _Reaper | None = None
+        self._children: list[Child] = []
+        self._watchers: list[asyncio.Task[None]] = []
+        self._settings = settings
+        self._planner = planner
+        self.plan: Plan | None = None
+
+    async def run(self) -> None:
+        """
+        Start everything, say where the edge is, keep it alive until SIGINT, SIGTERM or SIGHUP, stop everything.
+
+        Raises:
+            SupervisorError: nothing runs any more.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, stop.set)
+        check_free(self._settings.edge.host, self._settings.edge.port)
+        async with self._holding():
+            started = asyncio.create_task(self._start_all())
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait({started, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not started.done():
+                started.cancel()
+            await asyncio.gather(started, return_exceptions=True)
+            if not started.cancelled():
+                started.result()
+                await stopped
+            stopped.cancel()
+            self._console.say("stopping")
+        self._console.say("stopped")
+
+    @asynccontextmanager
+    async def backends(self) -> AsyncIterator[Settings]:
+        """
+        Redis, seed and model services without edge and ingestion; yields the settings that reach them.
+
+        Raises:
+            SupervisorError: nothing runs any more.
+        """
+        async with self._holding():
+            await self._start_backends()
+            yield self._planned().settings
+
+    @asynccontextmanager
+    async def _holding(self) -> AsyncIterator[None]:
+        """The lock, the reaper and the end of every child, whatever happens inside."""
+        with ExitStack() as stack:
+            lock = RunLock(self._run)
+            lock.acquire()
+            stack.callback(lock.release)
+            self._reaper = _Reaper(self._token)
+            stack.callback(self._reaper.close)
+            try:
+                yield
+            finally:
+                await self._stop_all()
+
+    async def _start_all(self) -> None:
+        await self._start_backends(self._planned().ingestion)
+        await self._start(self._planned().orchestrator)
+        host, port = self._planned().settings.edge.host, self._planned().settings.edge.port
+        self._console.say(f"ready at http://{reachable(self._planned().settings.edge)}/ (edge on {host}:{port})")
+
+    async def _start_backends(self, *beside: ProcessSpec) -> None:
+        plan = self._planned()
+        await self._start_redis(plan)
+        effective = settings_file(self._data)
+        effective.touch(mode=0o600)  # a given Redis may have its password in the URL
+        effective.write_text(to_toml(plan.settings.model_dump(mode="json")), encoding="utf-8")
+        self._console.say("bringing the online store up to date")
+        await self._finish(ProcessSpec("seed", plan.seed, "", Probe.REDIS))
+        await self._start(*plan.models, *beside)
+
+    async def _start_redis(self, plan: Plan) -> None:
+        if plan.redis is not None:
+            (self._run / "redis").mkdir(parents=True, exist_ok=True)
+            await self._start(plan.redis)
+            return
+        url = plan.settings.redis.url
+        try:
+            async with asyncio.timeout(GIVEN_REDIS_WAIT_S):
+                while not await redis_answers(url):  # noqa: ASYNC110 – another process cannot set our events
+                    await asyncio.sleep(0.2)
+        except TimeoutError as error:
+            shown = url.rpartition("@")[2]  # never a password
+            raise StartFailed(
+                f"no Redis answers at {shown}; start it, or unset REDIS_URL to use the embedded one"
+            ) from error
+
+    async def _start(self, *specs: ProcessSpec) -> None:
+        """Start these together; return when all are ready, fail with the first that fails."""
+        self._console.say(f"starting {', '.join(spec.name for spec in specs)}")
+        children = [self._child(spec) for spec in specs]
+        self._children += children
+        try:
+            async with asyncio.TaskGroup() as group:
+                for child in children:
+                    group.create_task(child.start())
+        except* ChildFailed as failures:
+            first = next(failure for failure in failures.exceptions if isinstance(failure, ChildFailed))
+            raise StartFailed(str(first), first.lines) from first
+        self._watchers += [asyncio.create_task(child.keep_alive(), name=child.spec.name) for child in children]
+
+    async def _finish(self, spec: ProcessSpec) -> None:
+        child = self._child(spec)
+        try:
+            await child.finish()
+        except ChildFailed as failure:
+            raise StartFailed(str(failure), failure.lines) from failure
+        finally:
+            await child.stop(MODELS_GRACE_S)
+
+    async def _stop_all(self) -> None:
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        by_name = {child.spec.name: child for child in self._children}
+        edge, store = by_name.pop("orchestrator", None), by_name.pop(REDIS, None)
+        for group, grace_s in (
+            ([edge], EDGE_GRACE_S),
+            (list(by_name.values()), MODELS_GRACE_S),
+            ([store], REDIS_GRACE_S),
+        ):
+            await asyncio.gather(*(child.stop(grace_s) for child in group if child is not None))
+
+    def _child(self, spec: ProcessSpec) -> Child:
+        environment = {name: value for name, value in os.environ.items() if name not in OVERRULED}
+        environment |= {reaper.TOKEN_VARIABLE: self._token, "PYTHONUNBUFFERED": "1"}
+        log = LogFile(self._run / "logs" / f"{spec.name}.log")
+        return Child(spec, environment, log, self._console, self._write_status)
+
+    def _write_status(self) -> None:
+        statuses = [
+            ProcessStatus(c.spec.name, c.pid, c.spec.address, c.state.value, c.spec.replica) for c in self._children
+        ]
+        plan = self._planned()
+        if plan.redis is None:
+            given = plan.settings.redis.url.rpartition("@")[2].removeprefix("redis://").partition("/")[0]
+            statuses.insert(0, ProcessStatus(REDIS, None, given, State.READY.value))
+        if self._reaper is not None:
+            self._reaper.know(child.pid for child in self._children if child.pid is not None)
+        write_status(self._run, reachable(plan.settings.edge), statuses)
+
+    def _planned(self) -> Plan:
+        """The plan, made once: ports are looked for as late as possible, so that they are still free."""
+        if self.plan is None:
+            command: tuple[str, ...] = ()
+            if self._given_redis is None:
+                command = redis_server.command(redis_server.find_binary(), self._run / "redis")
+            self.plan = self._planner(
+                self._settings,
+                self._data,
+                iter(free_ports(len(model_names(self._settings)) + 2)),
+                redis_url=self._given_redis,
+                redis_command=command,
+            )
+        return self.plan
+
+
+class _Reaper:
+    """A process that ends our children should we be killed; told at every change which there are."""
+
+    def __init__(self, token: str) -> None:
+        # -I: it needs nothing of ours, and must start whatever lies in the working directory.
+        command = [sys.executable, "-I", reaper.__file__, token]
+        self._process = Popen(command, stdin=PIPE, text=True, start_new_session=True)
+
+    def know(self, pids: Iterable[int]) -> None:
+        """The leaders of every process group that lives now."""
+        self._tell(" ".join(map(str, pids)))
+
+    def close(self) -> None:
+        """Everything is stopped: nothing to do."""
+        self._tell(reaper.ALL_IS_WELL)
+        try:
+            self._process.communicate(timeout=2)
+        except (TimeoutExpired, OSError):
+            self._process.kill()
+            self._process.wait()
+
+    def _tell(self, line: str) -> None:
+        if self._process.stdin is None:
+            return
+        # Somebody killed it: we go on without, as a supervisor that is not killed does not need it.
+        with suppress(OSError):
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()

@@ -1,0 +1,67 @@
+"""
+`python -m services.ingestion --data DIR --address HOST:PORT --redis URL`: persist the event stream, until SIGTERM.
+
+Health is SERVING while the stream can be read.
+
+Example:
+    python -m services.ingestion --data .tutti/shop --address 127.0.0.1:50060 --redis redis://127.0.0.1:6379/0
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import socket
+import sys
+from pathlib import Path
+
+from services.chassis.health import CannotListen, HealthyServer, stop_on_signals
+from services.chassis.telemetry import start_logging
+from services.ingestion.consume import Consumer, connect
+from services.ingestion.sinks import ParquetLog
+
+EXAMPLE = "example: python -m services.ingestion --data .tutti/shop --address 127.0.0.1:50060 --redis redis://…:6379/0"
+
+
+def main() -> int:
+    """Exit code 0 after a clean stop, 1 when it cannot start, 2 for wrong usage."""
+    arguments = _arguments()
+    try:
+        asyncio.run(_run(arguments))
+    except CannotListen as error:
+        print(f"ingestion: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    log = start_logging("ingestion")
+    stop = asyncio.Event()
+    stop_on_signals(stop.set)
+    server = HealthyServer(arguments.address)
+    address = await server.start()
+    log.info("listening", address=address)
+    client = connect(arguments.redis)
+    sink = ParquetLog(arguments.data / "event_log")
+    consumer = Consumer(client, sink, arguments.consumer, log, on_connected=server.set_ready)
+    try:
+        await consumer.run(stop)
+    finally:
+        await server.drain()
+        await client.aclose()
+    log.info("stopped", events_written=consumer.events_written, dead_letters=consumer.dead_letters)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m services.ingestion", description=__doc__, epilog=EXAMPLE)
+    parser.add_argument("--data", type=Path, required=True, help="data directory; event_log/ is made inside")
+    parser.add_argument("--address", required=True, help="host:port of the gRPC health service")
+    parser.add_argument("--redis", required=True, help="URL of the Redis that holds the stream")
+    parser.add_argument(
+        "--consumer", default=socket.gethostname(), help="name in the consumer group, stable over restarts"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What tests of several layers share: builders, twins, real servers on loopback."""
