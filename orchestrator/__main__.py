@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import uvicorn
 
 from orchestrator import settings as tree
-from orchestrator.bootstrap import NotReady
+from orchestrator.bootstrap import NotReady, Running, run
 from orchestrator.edge.app import create_app
 from orchestrator.telemetry import configure_logging
 
@@ -31,8 +34,21 @@ def main() -> int:
         print(f"settings: {error}", file=sys.stderr)  # noqa: T201
         return 1
     configure_logging(settings.log.level, settings.log.format)
+    # uvicorn reports what a lifespan raised as a page of trace, and swallows it; ours is one sentence, kept here.
+    reasons: list[NotReady] = []
+    logging.getLogger("uvicorn.error").addFilter(lambda _: not reasons)
+
+    @asynccontextmanager
+    async def start(checked: tree.Settings) -> AsyncIterator[Running]:
+        try:
+            async with run(checked) as running:
+                yield running
+        except NotReady as error:
+            reasons.append(error)
+            raise
+
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, start),
         host=settings.edge.host,
         port=settings.edge.port,
         backlog=BACKLOG,
@@ -43,12 +59,11 @@ def main() -> int:
         date_header=False,
     )
     server = uvicorn.Server(config)
-    try:
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(server.serve())
-    except NotReady as error:
-        print(str(error), file=sys.stderr)  # noqa: T201
-        return 1
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner, suppress(SystemExit, KeyboardInterrupt):
+        # uvicorn exits by itself when start-up fails (the reason is told below), and passes Ctrl-C on when it is done.
+        runner.run(server.serve())
+    for reason in reasons:
+        print(str(reason), file=sys.stderr)  # noqa: T201
     return 0 if server.started else 1
 
 

@@ -13,7 +13,7 @@ import gc
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,15 +111,17 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
         data = settings.data.path
         catalogue = given.catalogue or _catalogue(data)
         channels: dict[str, grpc.aio.Channel] = {}
-        redis = redis_client.connect(settings.redis)
+        redis = redis_client.connect(settings.redis, settings.redis.socket_timeout_ms)
         stack.push_async_callback(redis.aclose)
+        patient_redis = redis_client.connect(settings.redis, settings.redis.event_timeout_ms)
+        stack.push_async_callback(patient_redis.aclose)
         plan = _read_plan(data, settings.reranker.name) if given.features is None or given.reranker is None else None
         parts = Collaborators(
             sources=given.sources
             or tuple(
                 GrpcSource(
                     source.name,
-                    _channel(stack, channels, source.name, source.targets[ARM]),
+                    _channel(stack, channels, source.name, source.targets),
                     catalogue.size,
                     catalogue.digest,
                     time.time,
@@ -128,22 +130,23 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
             ),
             reranker=given.reranker
             or GrpcReranker(
-                _channel(stack, channels, settings.reranker.name, settings.reranker.targets[ARM]),
+                _channel(stack, channels, settings.reranker.name, settings.reranker.targets),
                 plan.digest if plan is not None else "",
                 time.time,
             ),
             features=given.features or await _user_reader(stack, plan, settings.redis.url),
             slates=given.slates or RedisSlates(redis),
             catalogue=catalogue,
-            guard=Guard(asyncio.get_running_loop().time, given.metrics or metrics),
+            guard=Guard(time.monotonic, given.metrics or metrics),
             metrics=given.metrics or metrics,
-            monotonic=asyncio.get_running_loop().time,
+            # Not the loop's clock: uvloop's stands still within one turn and counts whole milliseconds.
+            monotonic=time.monotonic,
             wall=time.time,
             rng=given.rng or random.Random(),  # noqa: S311  # jitter, not a secret
         )
         pipeline = Pipeline(settings, parts, _made_by(settings, catalogue))
         stack.push_async_callback(pipeline.drain)
-        running = Running(settings, pipeline, catalogue, given.events or RedisEvents(redis), channels)
+        running = Running(settings, pipeline, catalogue, given.events or RedisEvents(patient_redis), channels)
         await _warm_up(running)
         yield running
         running.is_ready = False
@@ -177,8 +180,12 @@ async def _connected(channel: grpc.aio.Channel) -> None:
         log.warning("not_connected", within_s=CONNECT_WITHIN_S)
 
 
-def _channel(stack: AsyncExitStack, channels: dict[str, grpc.aio.Channel], name: str, target: str) -> grpc.aio.Channel:
-    channel = channels[name] = open_channel(target)
+def _channel(
+    stack: AsyncExitStack, channels: dict[str, grpc.aio.Channel], name: str, targets: Mapping[str, str]
+) -> grpc.aio.Channel:
+    if ARM not in targets:
+        raise NotReady(f"{name} has no address: give it targets.{ARM} in the settings, or start it with `tutti up`")
+    channel = channels[name] = open_channel(targets[ARM])
     stack.push_async_callback(channel.close)
     return channel
 
@@ -194,8 +201,10 @@ def _catalogue(data: Path) -> catalogues.Catalogue:
     try:
         popular = artefacts.load(data / "models", "popular").arrays("popular.npz")["keys"]
         return catalogues.load(data, popular.astype(np.int32))
-    except (FileNotFoundError, artefacts.ArtefactError) as error:
+    except FileNotFoundError as error:
         raise NotReady(f"{data} cannot be served: {error}; run `tutti train --data {data}`") from error
+    except artefacts.ArtefactError as error:
+        raise NotReady(f"{data} cannot be served: {error}") from error
 
 
 def _read_plan(data: Path, reranker: str) -> ReadPlan:
@@ -203,7 +212,7 @@ def _read_plan(data: Path, reranker: str) -> ReadPlan:
     try:
         artefact = artefacts.load(data / "models", reranker)
     except artefacts.ArtefactError as error:
-        raise NotReady(f"{data} cannot be served: {error}; run `tutti train --data {data}`") from error
+        raise NotReady(f"{data} cannot be served: {error}") from error
     features = artefact.manifest.features or {"plan": "read_plan.json"}
     return ReadPlan.load(artefact.file(features["plan"]))
 

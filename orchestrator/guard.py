@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from orchestrator.core.deadline import GRACE_S, Deadline
+from orchestrator.core.deadline import Deadline
 from orchestrator.core.model import Kept, Loss, Lost
 from orchestrator.ports import DependencyError
 from orchestrator.settings import Stage
@@ -50,13 +50,14 @@ class Guard:
             asyncio.CancelledError: the caller hung up. Nothing else.
         """
         started = self._now()
-        timeout_s = deadline.timeout(started, stage.cap_ms / 1000 * share, stage.reserve_after_ms / 1000)
+        grace_s = stage.grace_ms / 1000
+        timeout_s = deadline.timeout(started, stage.cap_ms / 1000 * share, stage.reserve_after_ms / 1000, grace_s)
         if timeout_s is None:
             return self._lost(dependency, Loss.NO_BUDGET, started)
         try:
             # The dependency times itself (gRPC's own deadline keeps an answer that arrived while the loop was
             # busy); this timer is for the one that does not.
-            async with asyncio.timeout(timeout_s + GRACE_S):
+            async with asyncio.timeout(timeout_s + grace_s):
                 value = await make_call(timeout_s)
         except DependencyError as error:
             return self._lost(dependency, error.loss, started)

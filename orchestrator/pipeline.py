@@ -87,7 +87,7 @@ class Pipeline:
         if slate is None:
             slate = await self._compute(query, deadline, report)
             self._remember(query, slate)
-        summarise(query, slate, self._parts.monotonic() - started)
+        summarise(query, slate, self._parts.monotonic() - started, self._parts.metrics)
         return slate
 
     async def traced(self, query: Query, budget_s: float) -> tuple[Slate, list[StageList]]:
@@ -135,11 +135,14 @@ class Pipeline:
             case _:
                 return None
 
-    def _as_cached(self, query: Query, slate: Slate, level: Level, report: Report) -> Slate:
+    def _as_cached(self, query: Query, slate: Slate, level: Level, report: Report) -> Slate | None:
         """*slate* as it may be served now: what sold out since is gone, and it says that it was remembered."""
         in_stock = self._parts.catalogue.facts(keys_of(slate.items)).in_stock
         items = tuple(item for item, there in zip(slate.items, in_stock, strict=True) if there or query.only_keys)
         if len(items) < len(slate.items):
+            # What the shopper has seen is only known once it is read, so the gap cannot be filled from here.
+            if query.exclude_seen:
+                return None
             items = self._filled(query, None, items, self._allowed(query))
         sources = tuple(replace(source, status="cached", took_ms=0.0) for source in slate.sources)
         stages = tuple(report.stages_ms.items())
@@ -316,12 +319,13 @@ class Pipeline:
     def _deadline(self, now: float, budget_s: float | None) -> Deadline:
         settings = self._settings.budget
         total_s = settings.total_ms / 1000
-        return Deadline.after(now, min(total_s, budget_s or total_s), settings.reply_ms / 1000)
+        return Deadline.after(now, min(total_s, budget_s or total_s), settings.reply_ms / 1000, total_s)
 
 
 def _with_all(candidates: Candidates, keys: Sequence[int]) -> Candidates:
     """*candidates*, and behind them, in the caller's order, those of *keys* that no source scored."""
-    extra = np.asarray([key for key in dict.fromkeys(keys) if key not in set(candidates.keys.tolist())], np.int32)
+    scored = set(candidates.keys.tolist())
+    extra = np.asarray([key for key in dict.fromkeys(keys) if key not in scored], np.int32)
     n, s = len(extra), len(candidates.sources)
     floor = float(candidates.scores.min()) if len(candidates) else 0.0
     return Candidates(

@@ -18,8 +18,11 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from orchestrator.core.deadline import MIN_USEFUL_S
+
 DEFAULTS = Path(__file__).with_name("defaults.toml")
 PREFIX = "TUTTI_"
+LEAST_CALL_MS = MIN_USEFUL_S * 1000
 _NOT_SETTINGS = {"TUTTI_CONFIG", "TUTTI_HOME", "TUTTI_DATA", "TUTTI_FEATURE_REPO", "TUTTI_DEFAULTS"}
 
 
@@ -48,6 +51,7 @@ class Redis(_Section):
     url: str
     max_connections: int = Field(gt=0)
     socket_timeout_ms: float = Field(gt=0)
+    event_timeout_ms: float = Field(gt=0)
     connect_timeout_ms: float = Field(gt=0)
 
 
@@ -59,6 +63,7 @@ class Budget(_Section):
 class Stage(_Section):
     cap_ms: float = Field(gt=0)
     reserve_after_ms: float = Field(ge=0)
+    grace_ms: float = Field(ge=0)
 
 
 class Stages(_Section):
@@ -144,6 +149,18 @@ class Settings(_Section):
                     f"stages.{name}.reserve_after_ms = {stage.reserve_after_ms:g} leaves nothing of "
                     f"budget.total_ms − budget.reply_ms = {usable_ms:g}; lower the one or raise the other"
                 )
+            if stage.cap_ms - stage.grace_ms < LEAST_CALL_MS:
+                raise ValueError(
+                    f"stages.{name}: cap_ms − grace_ms = {stage.cap_ms - stage.grace_ms:g} is no time for a call; "
+                    f"at least {LEAST_CALL_MS:g} is needed"
+                )
+        retrieve = self.stages.retrieve
+        for source in self.sources:
+            if retrieve.cap_ms * source.share - retrieve.grace_ms < LEAST_CALL_MS:
+                raise ValueError(
+                    f"sources: {source.name}.share = {source.share:g} of stages.retrieve.cap_ms = {retrieve.cap_ms:g} "
+                    f"leaves no time for a call; raise the share"
+                )
         return self
 
 
@@ -215,6 +232,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         here = tree
         for section in sections:
             here = here.setdefault(section, {})
+            if not isinstance(here, dict):
+                raise SettingsError(f"{name}: {section!r} is a value by another variable, not a table; unset one")
         try:
             here[key] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:

@@ -85,17 +85,17 @@ def configure_logging(level: str, form: str) -> None:
     )
 
 
-def summarise(query: Query, slate: Slate, took_s: float) -> None:
+def summarise(query: Query, slate: Slate, took_s: float, to: Metrics) -> None:
     """The one line a request leaves in the log, and its metrics."""
-    metrics.slates.labels(query.placement.value, slate.level.value).inc()
+    to.slates.labels(query.placement.value, slate.level.value).inc()
     for stage, took_ms in slate.stages_ms:
-        metrics.stage_seconds.labels(stage).observe(took_ms / 1000)
+        to.stage_seconds.labels(stage).observe(took_ms / 1000)
     log.info(
         "slate",
         recommendation_id=query.recommendation_id,
         placement=query.placement.value,
         items=len(slate.items),
-        level=slate.level.value,
+        quality=slate.level.value,
         cached=slate.from_cache,
         losses={name: loss.value for name, loss in slate.losses},
         removed=dict(slate.removed),

@@ -52,6 +52,9 @@ class GrpcSource:
             scores = unpack(reply.scores, "<f4", (len(keys),), "scores")
         except WireError as error:
             raise DependencyError(Loss.INVALID_REPLY, f"{self._name}: {error}") from error
+        if len(keys) > ask.count:
+            found = f"{len(keys)} candidates; {ask.count} were asked for"
+            raise DependencyError(Loss.INVALID_REPLY, f"{self._name}: {found}")
         return self._believed(keys, scores, reply.model_version)
 
     def _believed(self, keys: np.ndarray, scores: np.ndarray, version: str) -> Retrieved:

@@ -20,13 +20,13 @@ POOL_WAIT_S = 0.005
 """Longest wait for a free connection; a queue inside 100 ms is a lie (resilience specification §1.7)."""
 
 
-def connect(settings: Redis) -> redis.asyncio.Redis:
-    """A client on one bounded pool; it connects on first use."""
+def connect(settings: Redis, timeout_ms: float) -> redis.asyncio.Redis:
+    """A client on one bounded pool, each command within *timeout_ms*; it connects on first use."""
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         settings.url,
         max_connections=settings.max_connections,
         timeout=POOL_WAIT_S,
-        socket_timeout=settings.socket_timeout_ms / 1000,
+        socket_timeout=timeout_ms / 1000,
         socket_connect_timeout=settings.connect_timeout_ms / 1000,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
@@ -41,3 +41,16 @@ def translate(error: redis.exceptions.RedisError | OSError) -> DependencyError:
     if isinstance(error, redis.exceptions.ConnectionError | OSError):
         return DependencyError(Loss.UNAVAILABLE, str(error))
     return DependencyError(Loss.REFUSED, str(error))
+
+
+def counted(reply: bytes | None) -> int:
+    """
+    A counter's reply as a number; one that was never counted is 0.
+
+    Raises:
+        DependencyError: somebody else wrote there.
+    """
+    try:
+        return int(reply or 0)
+    except ValueError as error:
+        raise DependencyError(Loss.INVALID_REPLY, f"a counter holds {reply!r:.40}") from error

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import redis.asyncio
 import redis.exceptions
 
-from orchestrator.adapters.redis_client import translate
+from orchestrator.adapters.redis_client import counted, translate
 from orchestrator.core.model import Event
 from protos.history import MAX_ENTRIES, encode_entries, history_key, slates_key, watermark_key
 
@@ -68,6 +68,6 @@ class RedisEvents:
     async def watermark(self, subject: str) -> int:
         """See the port."""
         try:
-            return int(await self._client.get(watermark_key(subject)) or 0)
+            return counted(await self._client.get(watermark_key(subject)))
         except (redis.exceptions.RedisError, OSError) as error:
             raise translate(error) from error

@@ -13,7 +13,7 @@ import orjson
 import redis.asyncio
 import redis.exceptions
 
-from orchestrator.adapters.redis_client import translate
+from orchestrator.adapters.redis_client import counted, translate
 from orchestrator.core.model import Level, Loss, Slate, SlateItem, SourceReport
 from orchestrator.core.slate_cache import Entry
 from protos.history import slates_key, watermark_key
@@ -39,7 +39,7 @@ class RedisSlates:
             raise translate(error) from error
         entry = decode(stored) if stored is not None else None
         # A slate being computed while an event arrives is stored after the event emptied the hash.
-        if entry is not None and entry.slate.watermark != int(watermark or 0):
+        if entry is not None and entry.slate.watermark != counted(watermark):
             return None
         return entry
 
@@ -76,14 +76,22 @@ def decode(stored: bytes) -> Entry | None:
 
 def _slate(raw: dict[str, Any]) -> Slate:
     return Slate(
-        items=tuple(SlateItem(i["key"], i["score"], tuple(i["sources"]), i["propensity"]) for i in raw["items"]),
+        items=tuple(_item(item) for item in raw["items"]),
         level=Level(raw["level"]),
         sources=tuple(SourceReport(**source) for source in raw["sources"]),
         degraded=tuple(raw["degraded"]),
         losses=tuple((name, Loss(loss)) for name, loss in raw["losses"]),
         model_versions=tuple((name, version) for name, version in raw["model_versions"]),
-        watermark=raw["watermark"],
+        watermark=int(raw["watermark"]),
         created_at=raw["created_at"],
         removed=tuple((name, n) for name, n in raw["removed"]),
         stages_ms=tuple((name, ms) for name, ms in raw["stages_ms"]),
     )
+
+
+def _item(raw: dict[str, Any]) -> SlateItem:
+    """One slot. Keys index arrays and scores are compared, so neither is taken for what it is not."""
+    key = raw["key"]
+    if type(key) is not int or not 0 <= key < 2**31:
+        raise ValueError(f"an item key is an int32 from 0; found {key!r}")
+    return SlateItem(key, float(raw["score"]), tuple(raw["sources"]), float(raw["propensity"]))

@@ -57,7 +57,7 @@ def decide(entry: Entry | None, now: float) -> Serve | ServeAndRefresh | Compute
 
 def may_remember(slate: Slate) -> bool:
     """Only a slate that lost nothing: a degraded one, kept as fresh, would outlive the fault that made it."""
-    return slate.level is Level.FULL and bool(slate.items) and not slate.from_cache
+    return slate.level is Level.FULL and not slate.losses and bool(slate.items) and not slate.from_cache
 
 
 def remember(slate: Slate, now: float, fresh_s: float, stale_s: float, rng: random.Random) -> Entry:

@@ -125,7 +125,7 @@ async def _slate(
     budget = running.settings.budget
     total_ms = min(budget.total_ms, budget_ms or budget.total_ms)
     slate, lists = await running.pipeline.traced(query, max(total_ms - budget.reply_ms, 0.0) / 1000)
-    summarise(query, slate, time.perf_counter() - started)
+    summarise(query, slate, time.perf_counter() - started, metrics)
     return _answer(request, running, query, slate, resolver, ranks_of(lists))
 
 

@@ -1,0 +1,119 @@
+"""The twins of orchestrator/adapters/memory.py, held to the contracts of the real things."""
+
+import pytest
+
+from orchestrator.adapters.memory import (
+    MemoryEvents,
+    MemoryReranker,
+    MemorySlates,
+    MemorySource,
+    MemoryStore,
+    MemoryUserReader,
+)
+from orchestrator.core.model import Loss
+from tests.contract.candidate_source import CandidateSourceContract
+from tests.contract.event_log import EventLogContract
+from tests.contract.feature_reader import FeatureReaderContract
+from tests.contract.reranker import RerankerContract
+from tests.contract.slate_cache import SlateCacheContract
+from tests.support.worlds import FOREVER, Distant
+
+
+@pytest.fixture
+def store():
+    return MemoryStore()
+
+
+@pytest.fixture
+def events(store):
+    return MemoryEvents(store=store)
+
+
+class TestMemorySource(CandidateSourceContract):
+    @pytest.fixture
+    def source(self):
+        return Distant(MemorySource(name="toy", keys=range(9, -1, -1)), 0)
+
+    @pytest.fixture
+    def fail(self, source):
+        def fail(loss):
+            source.twin.fail_with = loss
+
+        return fail
+
+    @pytest.fixture
+    def hang(self, source):
+        def hang():
+            source.latency_s = FOREVER
+            return source.heal
+
+        return hang
+
+
+class TestMemoryReranker(RerankerContract):
+    @pytest.fixture
+    def reranker(self):
+        return MemoryReranker()
+
+    @pytest.fixture
+    def fail(self, reranker):
+        def fail(loss):
+            reranker.fail_with = loss
+
+        return fail
+
+
+class TestMemoryUserReader(FeatureReaderContract):
+    @pytest.fixture
+    def reader(self, store):
+        return MemoryUserReader(store=store, n_numeric=2, n_categorical=1)
+
+    @pytest.fixture
+    def know(self, reader):
+        async def know(user_id, a, b, c):
+            reader.features[f"u:{user_id}"] = ((a, b), (c,))
+
+        return know
+
+    @pytest.fixture
+    def fail(self, reader):
+        async def fail():
+            reader.fail_with = Loss.UNAVAILABLE
+
+        return fail
+
+
+class TestMemorySlates(SlateCacheContract):
+    @pytest.fixture
+    def slates(self, store):
+        return MemorySlates(store=store)
+
+    @pytest.fixture
+    def fail(self, slates):
+        async def fail():
+            slates.fail_with = Loss.UNAVAILABLE
+
+        return fail
+
+
+class TestMemoryEvents(EventLogContract):
+    @pytest.fixture
+    def history(self, store):
+        async def history(subject):
+            return [(e.key, e.type_code, e.at_us) for e in store.histories.get(subject, [])]
+
+        return history
+
+    @pytest.fixture
+    def logged(self, store):
+        async def logged():
+            return [event.body for event in store.log]
+
+        return logged
+
+    @pytest.fixture
+    def fail(self, events):
+        async def fail():
+            events.fail_with = Loss.UNAVAILABLE
+
+        return fail

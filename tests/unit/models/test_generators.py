@@ -1,0 +1,144 @@
+"""What each generator is for: taste from company, and items nobody has touched."""
+
+import numpy as np
+import pytest
+
+from protos.arrays import Rows
+from protos.tutti.v1 import common_pb2
+from services.chassis.model import GenerateQueries, Resources, Shoppers
+from services.chassis.retrieval import VectorIndex
+from services.collaborative_filtering import serve as cf_serve
+from services.collaborative_filtering import train as cf_train
+from services.collaborative_filtering.model import Solver
+from services.content_based import serve as cb_serve
+from services.content_based import train as cb_train
+from services.training import popular, registry
+from tests.support.small_dataset import PURCHASE, UNTOUCHED, a_dataset
+
+DATASET = a_dataset()
+DAY_S = 86_400.0
+
+
+def fitted(name, train, serve, models, **parameters):
+    staged = registry.staging(models, name)
+    result = train.fit(DATASET, parameters, 7, staged)
+    artefact = registry.publish(models, name, "generator", staged, result, DATASET, 7)
+    return serve.load(artefact, Resources(models))
+
+
+@pytest.fixture(scope="module")
+def collaborative(tmp_path_factory):
+    models = tmp_path_factory.mktemp("models")
+    return fitted("collaborative_filtering", cf_train, cf_serve, models, dimensions=8, regularisation=0.05)
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    return fitted("content_based", cb_train, cb_serve, tmp_path_factory.mktemp("models"))
+
+
+def ask(history, context=(), placement=common_pb2.PLACEMENT_HOME, count=5, age_s=0.0):
+    rows = Rows.of([list(history)])
+    n = len(rows.values)
+    shoppers = Shoppers(
+        rows,
+        np.full(n, PURCHASE, np.uint8),
+        np.full(n, age_s, np.float32),
+        Rows.of([list(context)]),
+        np.array([placement], np.uint8),
+    )
+    return GenerateQueries(np.array([count], np.int32), shoppers, Rows.empty(1), Rows.empty(1))
+
+
+def test_a_shopper_of_mugs_is_offered_mugs(collaborative, content):
+    for model in (collaborative, content):
+        proposed = model.generate(ask([0, 2, 4])).rows.row(0)
+
+        assert (proposed % 2 == 0).all(), model
+
+
+def test_on_a_product_page_the_item_looked_at_decides(collaborative, content):
+    for model in (collaborative, content):
+        proposed = model.generate(ask([0, 2, 4], [7], common_pb2.PLACEMENT_ITEM)).rows.row(0)
+
+        assert (proposed % 2 == 1).all(), model
+
+
+def test_an_item_nobody_touched_is_found_by_what_it_says(content, collaborative):
+    wanted = ask([37, 35, 33], count=40)
+
+    assert UNTOUCHED in content.generate(wanted).rows.row(0)
+    assert UNTOUCHED not in collaborative.generate(wanted).rows.row(0)
+
+
+def test_a_history_of_only_the_untouched_item_says_nothing_to_collaborative_filtering(collaborative, content):
+    assert len(collaborative.generate(ask([UNTOUCHED])).rows.values) == 0
+    assert len(content.generate(ask([UNTOUCHED])).rows.values) > 0
+
+
+def test_who_comes_back_after_years_is_still_known(collaborative, content):
+    for model in (collaborative, content):
+        today, later = model.generate(ask([0, 2])), model.generate(ask([0, 2], age_s=20 * 365 * DAY_S))
+
+        assert today.rows.values.tolist() == later.rows.values.tolist()
+
+
+def test_folding_in_solves_the_formula():
+    rng = np.random.default_rng(0)
+    factors = rng.normal(size=(4, 3)).astype(np.float32)
+    everything = rng.normal(size=(10, 3)).astype(np.float32)
+    weights = np.array([1, 2, 3, 4], np.float32)
+    solver = Solver(0.5 * everything.T @ everything, 0.5, 0.1, 1.0, 10)
+
+    (found,) = solver.solve(factors, np.array([4]), weights)
+
+    left = 0.5 * everything.T @ everything + (factors.T * weights) @ factors + 0.1 * (4 + 0.5 * 10) * np.eye(3)
+    np.testing.assert_allclose(found, np.linalg.solve(left, factors.T @ weights), rtol=1e-4)
+
+
+def test_full_solves_lower_the_error_on_what_was_observed():
+    from services.collaborative_filtering.model import Parameters
+
+    users, keys, weights = cf_train.interactions(DATASET, 30 * DAY_S)
+    shape = (len(DATASET.user_ids), DATASET.n_items)
+    once = cf_train.als(users, keys, weights, shape, Parameters(dimensions=8, sweeps=1), 7)
+    often = cf_train.als(users, keys, weights, shape, Parameters(dimensions=8, sweeps=6), 7)
+
+    assert often[1] < once[1]
+
+
+def test_batches_of_padded_rows_solve_what_single_rows_solve(monkeypatch):
+    from services.collaborative_filtering.model import Parameters
+
+    users, keys, weights = cf_train.interactions(DATASET, 30 * DAY_S)
+    shape = (len(DATASET.user_ids), DATASET.n_items)
+    wide, _ = cf_train.als(users, keys, weights, shape, Parameters(dimensions=4, sweeps=2), 7)
+    monkeypatch.setattr(cf_train, "_BATCH_FLOATS", 1)
+    narrow, _ = cf_train.als(users, keys, weights, shape, Parameters(dimensions=4, sweeps=2), 7)
+
+    np.testing.assert_allclose(wide, narrow, atol=1e-4)
+
+
+def test_an_index_knows_which_keys_it_has():
+    index = VectorIndex(np.eye(3, dtype=np.float32), np.array([2, 5, 7], np.int32))
+
+    assert index.rows_of(np.array([5, 0, 2, 99, -1])).tolist() == [1, -1, 0, -1, -1]
+
+
+def test_a_catalogue_without_words_categories_or_prices_has_no_vectors(tmp_path):
+    blank = np.full(3, "", object)
+    from services.content_based.model import Parameters
+    from services.training.dataset import Items
+
+    vectors = cb_train.item_vectors(Items(blank, blank, blank, blank, np.full(3, np.nan, np.float32)), Parameters(), 7)
+
+    assert vectors.shape[0] == 3
+    assert not vectors.any()
+
+
+def test_popular_names_every_item_once_newest_demand_first():
+    keys, scores = popular.ranking(DATASET, 7.0)
+
+    assert sorted(keys.tolist()) == list(range(DATASET.n_items))
+    assert keys[-1] == UNTOUCHED
+    assert (np.diff(scores) <= 0).all()

@@ -1,0 +1,71 @@
+"""The history list and the event codes: bytes both ways."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protos import history
+from protos.tutti.v1 import common_pb2
+from tests.support import builders
+
+entries = st.lists(st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 255), st.integers(-(2**62), 2**62)), max_size=20)
+
+
+@given(entries)
+def test_what_is_pushed_oldest_first_is_read_oldest_first(given_entries):
+    keys, types, at_us = ([entry[i] for entry in given_entries] for i in range(3))
+
+    pushed = history.encode_entries(keys, types, at_us)
+    read = history.decode_entries(pushed[::-1])  # LPUSH turns the list round
+
+    assert read["key"].tolist() == keys
+    assert read["type"].tolist() == types
+    assert read["at_us"].tolist() == at_us
+
+
+def test_an_entry_is_13_bytes_little_endian_on_every_machine():
+    (entry,) = history.encode_entries([1], [6], [2])
+
+    assert entry == b"\x01\0\0\0" + b"\x06" + b"\x02" + b"\0" * 7
+
+
+def test_an_entry_of_a_foreign_writer_is_dropped_and_the_others_stay():
+    mine = history.encode_entries([1, 2], [1, 1], [10, 20])
+
+    read = history.decode_entries([mine[1], b"rubbish", b"", mine[0]])
+
+    assert read["key"].tolist() == [1, 2]
+
+
+def test_no_history_is_an_empty_array_with_all_columns():
+    read = history.decode_entries([])
+
+    assert len(read) == 0
+    assert read.dtype == history.ENTRY
+
+
+def test_keys_of_different_subjects_and_kinds_never_meet():
+    subjects = ["u:1", "v:1", "u:", "u:é"]
+    kinds = [history.history_key, history.watermark_key, history.slates_key]
+
+    names = {kind(subject) for kind in kinds for subject in subjects}
+
+    assert len(names) == len(subjects) * len(kinds)
+    assert all(name.startswith(b"tutti:") for name in names)
+
+
+def test_an_impossible_event_code_is_an_error_rather_than_another_event():
+    with pytest.raises(OverflowError):
+        history.encode_entries([1], [256], [0])
+
+
+def test_the_event_codes_of_these_tests_are_those_of_the_wire():
+    for name in ("VIEW", "CLICK", "IMPRESSION", "ADD_TO_CART", "REMOVE_FROM_CART", "PURCHASE"):
+        assert getattr(builders, name) == common_pb2.EventType.Value(f"EVENT_TYPE_{name}")
+
+
+def test_reading_gives_columns_that_can_be_made_contiguous_for_the_wire():
+    read = history.decode_entries(history.encode_entries([1, 2], [1, 1], [10, 20])[::-1])
+
+    assert np.ascontiguousarray(read["key"]).tobytes() == np.asarray([1, 2], "<i4").tobytes()

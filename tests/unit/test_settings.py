@@ -1,0 +1,205 @@
+"""Settings: defaults, file, environment, one checked tree; every refusal names the key."""
+
+import tomllib
+
+import pytest
+from pydantic import ValidationError
+
+from orchestrator import settings
+from orchestrator.settings import DEFAULTS, SettingsError, load
+
+
+@pytest.fixture
+def defaults():
+    return tomllib.loads(DEFAULTS.read_text())
+
+
+@pytest.fixture
+def a_file(tmp_path):
+    def write(text):
+        path = tmp_path / "tutti.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def the_refusal(path=None, **environment):
+    with pytest.raises(SettingsError) as refused:
+        load(path, environment)
+    return str(refused.value)
+
+
+def leaves(tree, at=()):
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from leaves(value, (*at, key))
+    else:
+        yield at, tree
+
+
+def test_the_defaults_load_and_say_what_the_file_says(defaults):
+    loaded = load(environment={}).model_dump(mode="json")
+
+    expected = defaults | {"sources": loaded["sources"]}
+    assert {path: value for path, value in leaves(loaded) if path[0] != "sources"} == {
+        path: value for path, value in leaves(expected) if path[0] != "sources"
+    }
+    assert [s["name"] for s in loaded["sources"]] == [s["name"] for s in defaults["sources"]]
+
+
+def test_every_default_is_written_in_the_file_and_nowhere_else(defaults):
+    """But for an entry of `sources`, which is a pattern, and for addresses, where none is no value."""
+    pattern = {"quota", "weight", "share"}
+    for model in vars(settings).values():
+        if isinstance(model, type) and issubclass(model, settings._Section):
+            for name, field in model.model_fields.items():
+                expected = name == "targets" or (model is settings.Source and name in pattern)
+                assert field.is_required() or expected, (model, name)
+
+
+def test_a_file_lies_over_the_defaults_key_by_key(a_file):
+    tree = load(a_file("[edge]\nport = 9000\n[fusion]\nk = 10\n"), {})
+
+    assert (tree.edge.port, tree.fusion.k) == (9000, 10)
+    assert tree.edge.host == load(environment={}).edge.host
+    assert tree.fusion.method == "reciprocal_rank"
+
+
+def test_the_file_can_be_named_by_the_environment(a_file):
+    path = a_file("[edge]\nport = 9001\n")
+
+    assert load(environment={"TUTTI_CONFIG": str(path)}).edge.port == 9001
+
+
+def test_a_file_named_outright_is_preferred_to_the_environments(a_file, tmp_path):
+    assert load(a_file("[edge]\nport = 9002\n"), {"TUTTI_CONFIG": str(tmp_path / "missing.toml")}).edge.port == 9002
+
+
+def test_the_environment_lies_over_the_file(a_file):
+    tree = load(a_file("[edge]\nport = 9000\nhost = '::1'\n"), {"TUTTI_EDGE__PORT": "9003"})
+
+    assert (tree.edge.port, tree.edge.host) == (9003, "::1")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("TUTTI_REDIS__URL", "redis://example:1/0", lambda tree: tree.redis.url == "redis://example:1/0"),
+        ("TUTTI_EDGE__HOST", "0.0.0.0", lambda tree: tree.edge.host == "0.0.0.0"),
+        ("TUTTI_SLATE_CACHE__ENABLED", "false", lambda tree: tree.slate_cache.enabled is False),
+        ("TUTTI_STAGES__RERANK__CAP_MS", "12.5", lambda tree: tree.stages.rerank.cap_ms == 12.5),
+        ("TUTTI_RERANKER__TARGETS", '{ champion = "h:1" }', lambda tree: tree.reranker.targets == {"champion": "h:1"}),
+        ("TUTTI_DATA__PATH", "/srv/shop", lambda tree: str(tree.data.path) == "/srv/shop"),
+    ],
+)
+def test_a_variable_is_toml_where_it_parses_and_text_where_it_does_not(name, value, found):
+    assert found(load(environment={name: value}))
+
+
+def test_variables_that_are_not_settings_are_left_alone():
+    plain = load(environment={})
+
+    assert load(environment={"TUTTI_HOME": "/x", "TUTTI_DATA": "/y", "HOME": "/z", "TUTTIFRUTTI": "1"}) == plain
+
+
+def test_sources_are_merged_by_name_and_new_ones_come_last(a_file):
+    tree = load(
+        a_file(
+            '[[sources]]\nname = "trending"\ntargets = { champion = "h:1" }\nquota = 7\n'
+            '[[sources]]\nname = "content_based"\nweight = 0.25\n'
+        ),
+        {},
+    )
+
+    names = [source.name for source in tree.sources]
+    assert names == ["collaborative_filtering", "content_based", "trending"]
+    content_based, trending = tree.sources[1], tree.sources[2]
+    assert content_based.weight == 0.25
+    assert content_based.targets == {"champion": "127.0.0.1:50052"}
+    assert (trending.quota, trending.weight, trending.share) == (7, 1.0, 1.0)
+
+
+def test_a_second_arm_of_a_source_stands_beside_the_first(a_file):
+    tree = load(a_file('[[sources]]\nname = "content_based"\ntargets = { challenger = "h:2" }\n'), {})
+
+    assert tree.sources[1].targets == {"champion": "127.0.0.1:50052", "challenger": "h:2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "key"),
+    [
+        ("TUTTI_RDIS__URL", "x", "rdis"),
+        ("TUTTI_REDIS__ULR", "x", "redis.ulr"),
+        ("TUTTI_EDGE__PORT", "many", "edge.port"),
+        ("TUTTI_EDGE__PORT", "70000", "edge.port"),
+        ("TUTTI_BUDGET__TOTAL_MS", "0", "budget.total_ms"),
+        ("TUTTI_FUSION__METHOD", "magic", "fusion.method"),
+        ("TUTTI_FUSION__K", "0", "fusion.k"),
+        ("TUTTI_LOG__LEVEL", "loud", "log.level"),
+        ("TUTTI_FILTERS__WITHIN_SHARE", "1.5", "filters.within_share"),
+        ("TUTTI_PLACEMENTS__HOME__RERANK", "perhaps", "placements.home.rerank"),
+        ("TUTTI_STAGES__CACHE__CAP_MS", "-1", "stages.cache.cap_ms"),
+    ],
+)
+def test_a_wrong_key_type_or_value_is_refused_by_its_name_with_what_was_found(name, value, key):
+    message = the_refusal(**{name: value})
+
+    assert message.startswith(f"{key}: ")
+    assert value in message.partition("; found ")[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('[[sources]]\nname = "content_based"\nweight = -1\n', "sources.1.weight"),
+        ('[[sources]]\nname = "content_based"\nquota = 0\n', "sources.1.quota"),
+        ('[[sources]]\nname = "content_based"\nshare = 0\n', "sources.1.share"),
+        ('[[sources]]\nname = "Content Based"\n', "sources.2.name"),
+        ("[[sources]]\nweight = 1\n", "sources: every entry needs a name; found {'weight': 1}"),
+        ('sources = ["content_based"]\n', "sources: every entry needs a name; found 'content_based'"),
+        ("[edge\n", "not TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_place(a_file, text, expected):
+    assert expected in the_refusal(a_file(text))
+
+
+def test_a_missing_file_is_named_with_what_to_do(tmp_path):
+    message = the_refusal(tmp_path / "gone.toml")
+
+    assert str(tmp_path / "gone.toml") in message
+    assert "--config" in message
+
+
+def test_a_budget_that_leaves_a_stage_nothing_names_both_keys():
+    message = the_refusal(TUTTI_BUDGET__TOTAL_MS="60")
+
+    assert "stages.cache.reserve_after_ms" in message
+    assert "budget.total_ms" in message
+    assert "lower the one or raise the other" in message
+
+
+def test_sources_that_all_weigh_nothing_are_refused(a_file):
+    message = the_refusal(
+        a_file(
+            '[[sources]]\nname = "content_based"\nweight = 0\n'
+            '[[sources]]\nname = "collaborative_filtering"\nweight = 0\n'
+        )
+    )
+
+    assert "at least one weight must be above 0" in message
+
+
+def test_two_sources_of_one_name_are_refused(defaults):
+    defaults["sources"].append(defaults["sources"][0])
+
+    with pytest.raises(ValidationError, match="names must be unique"):
+        settings.Settings.model_validate(defaults)
+
+
+def test_the_tree_is_frozen():
+    tree = load(environment={})
+
+    with pytest.raises(ValidationError, match="frozen"):
+        tree.edge.port = 1

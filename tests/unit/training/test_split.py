@@ -1,0 +1,99 @@
+"""Windows, truths and lessons: nothing after the split point may be seen before it."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from services.training import lessons
+from services.training.dataset import DAY_US, DatasetUnusable
+from services.training.split import truth, window
+from tests.support.small_dataset import START_US, a_dataset
+
+
+def test_the_last_two_windows_are_validation_and_test_and_touch():
+    dataset = a_dataset(days=100)
+
+    validation, test = window(dataset, "validation"), window(dataset, "test")
+
+    assert validation.end_us == test.start_us
+    assert test.end_us == dataset.until_us
+    assert test.end_us - test.start_us == validation.end_us - validation.start_us == 28 * DAY_US
+
+
+def test_online_retail_keeps_its_published_windows():
+    dataset = a_dataset()
+    late = dataset.__class__(**{**dataset.__dict__, "at_us": dataset.at_us - START_US + 1_291_000_000_000_000})
+
+    judged = window(late, "test", "online-retail")
+
+    assert np.datetime64(judged.start_us, "us") == np.datetime64("2011-11-12")
+    assert np.datetime64(judged.end_us, "us") == np.datetime64("2011-12-10")
+
+
+def test_data_shorter_than_its_windows_is_refused_with_its_length():
+    with pytest.raises(DatasetUnusable, match=r"spans .* days"):
+        window(a_dataset(days=20), "test")
+
+
+def test_the_past_ends_before_the_moment():
+    dataset = a_dataset()
+    moment = START_US + 40 * DAY_US
+
+    past = dataset.before(moment)
+
+    assert 0 < len(past) < len(dataset)
+    assert past.at_us.max() < moment
+    assert past.until_us == moment
+    assert (past.ages_s > 0).all()
+
+
+def test_discovery_is_what_is_left_of_rebuy_when_the_touched_are_gone():
+    dataset = a_dataset()
+    judged = truth(dataset, window(dataset, "test"))
+
+    assert len(judged.users) > 0
+    for rebuy, discovery, touched in zip(judged.rebuy, judged.discovery, judged.touched, strict=True):
+        assert set(discovery) == set(rebuy) - set(touched)
+        assert len(rebuy) > 0
+
+
+def test_histories_end_at_the_moment_and_keep_the_newest():
+    dataset = a_dataset()
+    moments = np.full(3, START_US + 50 * DAY_US)
+
+    shoppers = dataset.shoppers(np.array([0, 1, 2]), moments, limit=4)
+
+    for i in range(3):
+        own = np.flatnonzero((dataset.users == i) & (dataset.at_us < moments[i]))[-4:]
+        assert shoppers.history.row(i).tolist() == dataset.keys[own].tolist()
+    assert (shoppers.history_ages_s > 0).all()
+    lengths = np.diff(shoppers.history.offsets)
+    assert (lengths <= 4).all()
+
+
+def test_lessons_windows_follow_each_other_up_to_now_and_leave_a_past():
+    dataset = a_dataset(days=100)
+
+    taught = lessons.windows(dataset)
+
+    assert len(taught) == lessons.WINDOWS
+    assert taught[-1].end_us == dataset.until_us
+    assert all(a.end_us == b.start_us for a, b in itertools.pairwise(taught))
+    assert taught[0].start_us > dataset.at_us[0]
+
+
+def test_a_shop_with_one_event_has_no_lesson():
+    dataset = a_dataset()
+
+    assert lessons.windows(dataset.before(int(dataset.at_us[0]) + 1)) == []
+
+
+def test_session_queries_never_ask_for_what_is_in_their_context():
+    dataset = a_dataset()
+    asked = lessons.ask(dataset, lessons.windows(dataset)[-1], seed=1)
+
+    assert (np.diff(asked.shoppers.context.offsets) > 0).any()
+    for i in range(len(asked.users)):
+        assert not set(asked.shoppers.context.row(i)) & set(asked.wanted.row(i))
+    assert (asked.gains > 0).all()
