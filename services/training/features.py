@@ -9,6 +9,7 @@ is one line in a view; no function here knows the name of any.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -99,7 +100,10 @@ def historical(data: Path, entity_df: pd.DataFrame, service: str = SERVICE) -> p
     keys = ["user_id", "item_id", "event_timestamp"]
     # Feast joins on (keys, time) and promises no order: ask each combination once, then spread it over the rows.
     asked = entity_df[keys].drop_duplicates(ignore_index=True)
-    found = store.get_historical_features(asked, feature_service, full_feature_names=True).to_df()
+    with warnings.catch_warnings():
+        # ibis calls a deprecated method of DuckDB's for each join; nothing a user of ours can do about it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found = store.get_historical_features(asked, feature_service, full_feature_names=True).to_df()
     columns = [f"{p.name}__{f.name}" for p in feature_service.feature_view_projections for f in p.features]
     if len(found) != len(asked) or found.duplicated(keys).any():
         raise FeatureError(f"Feast returned {len(found)} rows for {len(asked)}; the offline store must be duckdb")

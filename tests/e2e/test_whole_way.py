@@ -159,9 +159,9 @@ def test_a_ranking_is_the_callers_own_list_in_personal_order(system: System, som
         ({"placement": "nowhere"}, "placement"),
         ({"placement": "home", "colour": "red"}, "colour"),
         ({"placement": "home", "filter": {"price_min": -1}}, "price_min"),
-        (b'{"placement": "home", "filter": {"price_min": NaN}}', "body"),
-        (b'{"placement": "home"', "body"),
-        (b'{"placement": "\xff\xfe"}', "body"),
+        (b'{"placement": "home", "filter": {"price_min": NaN}}', "price_min"),
+        (b'{"placement": "home"', "placement"),
+        (b'{"placement": "\xff\xfe"}', "placement"),
         (b'{"placement": "home", "user_id": "' + b"x" * 1_000_000 + b'"}', "body"),
     ],
 )
@@ -235,7 +235,7 @@ def test_batch_leaves_out_what_was_seen_when_asked(system: System, shoppers: lis
     users, out = tmp_path / "users.parquet", tmp_path / "slates.parquet"
     pq.write_table(pa.table({"user_id": shoppers}), users)
     events = pq.read_table(system.data / "events.parquet", columns=["user_id", "item_id"]).to_pylist()
-    seen = {(event["user_id"], event["item_id"]) for event in events[-20_000:]}
+    seen = {(event["user_id"], event["item_id"]) for event in events}
 
     tutti(
         *("recommend", "--data", str(system.data), "--users", str(users)),

@@ -153,7 +153,7 @@ def test_a_wrong_key_type_or_value_is_refused_by_its_name_with_what_was_found(na
     ("text", "expected"),
     [
         ('[[sources]]\nname = "content_based"\nweight = -1\n', "sources.1.weight"),
-        ('[[sources]]\nname = "content_based"\nquota = 0\n', "sources.1.quota"),
+        ('[[sources]]\nname = "content_based"\nquota = -1\n', "sources.1.quota"),
         ('[[sources]]\nname = "content_based"\nshare = 0\n', "sources.1.share"),
         ('[[sources]]\nname = "Content Based"\n', "sources.2.name"),
         ("[[sources]]\nweight = 1\n", "sources: every entry needs a name; found {'weight': 1}"),
@@ -203,3 +203,23 @@ def test_the_tree_is_frozen():
 
     with pytest.raises(ValidationError, match="frozen"):
         tree.edge.port = 1
+
+
+def test_a_source_of_the_defaults_is_switched_off_by_a_quota_of_nought(tmp_path):
+    overlay = tmp_path / "tutti.toml"
+    overlay.write_text('[[sources]]\nname = "content_based"\nquota = 0\n')
+
+    assert [source.name for source in load(overlay, {}).sources] == ["collaborative_filtering"]
+
+
+def test_one_variable_cannot_be_a_value_and_a_table():
+    with pytest.raises(SettingsError, match="TUTTI_REDIS__URL__Y"):
+        load(environment={"TUTTI_REDIS__URL": "redis://h:1/0", "TUTTI_REDIS__URL__Y": "z"})
+
+
+def test_a_share_that_leaves_no_time_for_a_call_is_refused_by_name(tmp_path):
+    overlay = tmp_path / "tutti.toml"
+    overlay.write_text('[[sources]]\nname = "content_based"\nshare = 0.1\n')
+
+    with pytest.raises(SettingsError, match=r"content_based\.share"):
+        load(overlay, {})

@@ -1,0 +1,3 @@
+"""Collaborative filtering: implicit ALS with an inductive user tower."""
+
+ROLE = "generator"

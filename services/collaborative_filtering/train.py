@@ -1,0 +1,137 @@
+"""
+Fits implicit ALS: alternating full solves in torch, batched by row length, deterministic.
+
+Writes the item factors of every item with interactions, and nothing about any shopper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from protos.arrays import Float32
+from services.chassis.model import Fitted
+from services.chassis.retrieval import write_index
+from services.chassis.signals import DAY_S, strengths
+from services.collaborative_filtering.model import Parameters
+from services.training.dataset import Dataset
+
+# Padded floats gathered at once: rows × longest row × dimensions. Derived: 8 M float32 are 32 MB, which stays
+# in the last-level cache of few machines but in the memory of all.
+_BATCH_FLOATS = 8_000_000
+
+
+def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -> Fitted:
+    """
+    Fit on all events of *dataset* and write the artefact's files into *out*.
+
+    Args:
+        parameters: overrides of the defaults in `model.Parameters`.
+    """
+    used = Parameters(**parameters)
+    users, keys, weights = interactions(dataset, used.half_life_days * DAY_S)
+    factors, loss = als(users, keys, weights, (len(dataset.user_ids), dataset.n_items), used, seed)
+    known = np.unique(keys)
+    write_index(out, factors[known], known.astype(np.int32))
+    return Fitted(
+        asdict(used), {"interactions": float(len(keys)), "items_with_factors": float(len(known)), "fit_error": loss}
+    )
+
+
+def interactions(dataset: Dataset, half_life_s: float) -> tuple[NDArray[np.int64], NDArray[np.int64], Float32]:
+    """One entry a (user, item) pair: users (m,), keys (m,), summed decayed strengths (m,) float32, sorted by user."""
+    strength = strengths(dataset.types, dataset.ages_s, half_life_s)
+    # An old event keeps a trace, or a shopper who left a year ago would have no factors to learn from.
+    usable = strength > 0
+    pairs, inverse = np.unique(
+        dataset.users[usable].astype(np.int64) * dataset.n_items + dataset.keys[usable], return_inverse=True
+    )
+    weights = np.maximum(np.bincount(inverse, strength[usable], len(pairs)), 1e-4).astype(np.float32)
+    return pairs // dataset.n_items, pairs % dataset.n_items, weights
+
+
+def als(
+    users: NDArray[np.int64],
+    keys: NDArray[np.int64],
+    weights: Float32,
+    shape: tuple[int, int],
+    parameters: Parameters,
+    seed: int,
+) -> tuple[Float32, float]:
+    """
+    Item factors (n_items, d) float32, and the mean weighted squared error on observed pairs after the last sweep.
+
+    Raises:
+        ValueError: no pair has any weight.
+    """
+    if not len(keys):
+        raise ValueError("no event says that anybody wants anything (views, clicks, carts, purchases): nothing to fit")
+    generator = torch.Generator().manual_seed(seed)
+    dimensions = parameters.dimensions
+    items = torch.randn(shape[1], dimensions, generator=generator) * (0.1 / dimensions**0.5)
+    by_user = _Side(users, keys, weights, shape[0])
+    by_item = _Side(keys, users, weights, shape[1])
+    people = torch.zeros(shape[0], dimensions)
+    for _ in range(parameters.sweeps):
+        people = by_user.solve(items, parameters)
+        items = by_item.solve(people, parameters)
+    people = by_user.solve(items, parameters)
+    predicted = (people[torch.from_numpy(users)] * items[torch.from_numpy(keys)]).sum(1)
+    weight = torch.from_numpy(weights)
+    error = float((weight * (1 - predicted) ** 2).sum() / weight.sum())
+    factors: Float32 = items.numpy()
+    return factors, error
+
+
+class _Side:
+    """The sparse matrix from one side: rows with their columns and weights, in batches of similar length."""
+
+    def __init__(self, rows: NDArray[np.int64], columns: NDArray[np.int64], weights: Float32, n_rows: int) -> None:
+        order = np.argsort(rows, kind="stable")
+        self._columns = torch.from_numpy(columns[order])
+        self._weights = torch.from_numpy(weights[order])
+        self._lengths = np.bincount(rows, minlength=n_rows)
+        self._starts = np.concatenate([[0], np.cumsum(self._lengths)])
+        self._n_rows = n_rows
+
+    def solve(self, fixed: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        """Factors (n_rows, d) of every row given the *fixed* side; zero for an empty row."""
+        d = fixed.shape[1]
+        gram = parameters.unobserved_weight * (fixed.T @ fixed)
+        eye = torch.eye(d)
+        solved = torch.zeros(self._n_rows, d)
+        by_length = np.argsort(self._lengths, kind="stable")
+        by_length = by_length[self._lengths[by_length] > 0]
+        start = 0
+        while start < len(by_length):
+            stop = self._batch_end(by_length, start, d)
+            rows = by_length[start:stop]
+            lengths = torch.from_numpy(self._lengths[rows])
+            places = torch.arange(int(lengths.max()))[None, :]
+            filled = places < lengths[:, None]
+            at = (torch.from_numpy(self._starts[rows])[:, None] + places).clamp(max=len(self._columns) - 1)
+            weight = torch.where(filled, self._weights[at], torch.zeros(()))
+            own = fixed[self._columns[at]]
+            weighted = own * weight[:, :, None]
+            scaled = (lengths + parameters.unobserved_weight * len(fixed)) ** parameters.frequency_exponent
+            ridge = parameters.regularisation * scaled
+            left = gram + weighted.transpose(1, 2) @ own + ridge.float()[:, None, None] * eye
+            solved[torch.from_numpy(rows)] = torch.cholesky_solve(
+                weighted.sum(1)[:, :, None], torch.linalg.cholesky(left)
+            )[:, :, 0]
+            start = stop
+        return solved
+
+    def _batch_end(self, by_length: NDArray[np.int64], start: int, d: int) -> int:
+        stop = start + 1
+        while stop < len(by_length) and (stop + 1 - start) * self._lengths[by_length[stop]] * d <= _BATCH_FLOATS:
+            stop += 1
+            if stop - start >= 1024:
+                break
+        return stop

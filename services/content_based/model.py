@@ -1,0 +1,69 @@
+"""
+A shopper as the weighted mean of what they touched, in a space made of titles, categories, brands and prices.
+
+Pure numpy; the rule is that the same function makes profiles in training's evaluation and in serving.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protos.arrays import Float32
+from protos.tutti.v1 import common_pb2
+from services.chassis.model import Shoppers
+from services.chassis.signals import DAY_S, weighted_items
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """
+    What decides a fit, besides data and seed. Block weights are shares of an item's squared length.
+
+    text_dimensions and path_dimensions are upper bounds; a small catalogue has fewer.
+    """
+
+    text_dimensions: int = 256
+    path_dimensions: int = 32
+    text_weight: float = 0.6
+    category_weight: float = 0.25
+    brand_weight: float = 0.1
+    price_weight: float = 0.05
+    half_life_days: float = 21.0
+    context_strength: float = 10.0
+
+
+# See the same constant of collaborative filtering: on a product page and in the basket, context decides.
+_HISTORY_SHARE_IN_CONTEXT = 0.1
+_CONTEXT_PLACEMENTS = (common_pb2.PLACEMENT_ITEM, common_pb2.PLACEMENT_CART)
+
+
+def profiles(
+    vectors: Float32, row_of: NDArray[np.int64], shoppers: Shoppers, parameters: Parameters
+) -> tuple[Float32, NDArray[np.bool_]]:
+    """
+    L2-normalised profiles of q shoppers.
+
+    Args:
+        vectors: (n, d) item vectors, each of length 1.
+        row_of: item key → row of *vectors*, -1 for a key without one.
+
+    Returns:
+        profiles (q, d) float32, and (q,) whether anything known speaks for the shopper.
+    """
+    rows, keys, weights = weighted_items(
+        shoppers, len(row_of), parameters.half_life_days * DAY_S, parameters.context_strength
+    )
+    at = row_of[keys]
+    rows, at, weights = rows[at >= 0], at[at >= 0], weights[at >= 0]
+    dominated = np.isin(shoppers.placements, _CONTEXT_PLACEMENTS) & (np.diff(shoppers.context.offsets) > 0)
+    faded = dominated[rows] & (weights < parameters.context_strength)
+    weights = np.where(faded, weights * _HISTORY_SHARE_IN_CONTEXT, weights).astype(np.float32)
+    summed = np.zeros((len(shoppers), vectors.shape[1]), np.float32)
+    np.add.at(summed, rows, vectors[at] * weights[:, None])
+    lengths = np.linalg.norm(summed, axis=1)
+    speaks = lengths > 0
+    summed[speaks] /= lengths[speaks, None]
+    return summed, speaks

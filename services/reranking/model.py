@@ -1,0 +1,251 @@
+"""
+One row of numbers for each candidate: the only place where the re-ranker's inputs are made, in training and serving.
+
+Pure numpy. The rule: `Features.rows` sees what a request carries and what the artefact holds, nothing else, so
+what training taught is what serving asks. Blocks, in order: sources, the shopper, the item, shopper × item,
+history × item, the query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protos.arrays import Float32, Rows
+from protos.tutti.v1 import common_pb2
+from services.chassis.model import RerankQueries, Shoppers
+from services.chassis.signals import DAY_S, owners, weighted_items
+from services.reranking.encoding import Encoded, Encoder, signed_log
+from services.reranking.neighbours import Neighbours
+
+# Reciprocal rank fusion's flattening constant; borrowed from Cormack et al., SIGIR 2009, like the orchestrator's.
+_RRF_K = 60.0
+# What "never" counts as, in days: beyond every recency that can be told apart.
+_NEVER_D = 730.0
+# Half-lives at which a shopper's own history is summed, days: this visit, this month, this year.
+_HALF_LIVES_D = (2.0, 30.0, 180.0)
+_PLACEMENTS = (
+    common_pb2.PLACEMENT_HOME,
+    common_pb2.PLACEMENT_ITEM,
+    common_pb2.PLACEMENT_CART,
+    common_pb2.PLACEMENT_CATEGORY,
+)
+_LOOKED = (common_pb2.EVENT_TYPE_VIEW, common_pb2.EVENT_TYPE_CLICK)
+_BOUGHT = (common_pb2.EVENT_TYPE_PURCHASE,)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """
+    Which columns there are, learnt once and stored with the model.
+
+    sources  names in column order; a request's other sources are ignored, a missing one proposed nothing
+    same     (user categorical, item categorical) columns whose words are compared
+    near     (user numeric, item numeric) columns whose difference is taken, on a logarithmic scale
+    """
+
+    sources: tuple[str, ...]
+    user: Encoder
+    item: Encoder
+    same: tuple[tuple[int, int], ...]
+    near: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, sources: Sequence[str], user: Encoder, item: Encoder) -> Layout:
+        """
+        Find the crosses by name: user `…favourite_x` meets item `…__x`, user `…mean_x` meets item `…__x`.
+
+        So a new feature pair in the feature repository becomes a cross without a change here.
+        """
+        same = _meet(user.categorical, item.categorical, "favourite_")
+        return cls(tuple(sources), user, item, same, _meet(user.numeric, item.numeric, "mean_"))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values of everything."""
+        encoders = {"user": self.user.to_json(), "item": self.item.to_json()}
+        return {"sources": self.sources, **encoders, "same": self.same, "near": self.near}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Layout:
+        """What `to_json` gave, through JSON."""
+        same, near = (tuple((int(a), int(b)) for a, b in value[name]) for name in ("same", "near"))
+        user, item = Encoder.from_json(value["user"]), Encoder.from_json(value["item"])
+        return cls(tuple(value["sources"]), user, item, same, near)
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """All items' feature columns by key, raw and encoded; made again whenever they are refreshed."""
+
+    numeric: Float32
+    categorical: NDArray[np.object_]
+    encoded: Encoded
+
+    @classmethod
+    def of(cls, layout: Layout, numeric: Float32, categorical: NDArray[np.object_]) -> ItemTable:
+        """
+        Encode *numeric* (n_items, k) and *categorical* (n_items, c), and add a last row for items nobody knows:
+        a key beyond the table reads the last row, where everything is missing.
+        """
+        numeric = np.vstack([numeric, np.full((1, numeric.shape[1]), np.nan, np.float32)]).astype(np.float32)
+        categorical = np.vstack([categorical, np.full((1, categorical.shape[1]), "", object)])
+        return cls(numeric, categorical, layout.item.encode(numeric, categorical))
+
+    def rows_of(self, keys: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Row of each key; the last one for a key beyond the table."""
+        last = len(self.numeric) - 1
+        return np.where((keys >= 0) & (keys < last), keys, last).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Features:
+    """The feature function with everything it needs: the layout and what goes with what."""
+
+    layout: Layout
+    neighbours: Neighbours
+
+    def rows(self, queries: RerankQueries, items: ItemTable) -> Encoded:
+        """
+        dense (n, F) float32 and codes (n, C) int64 for the n candidates of q queries.
+
+        Column order depends on the layout alone; see `names`.
+        """
+        row = owners(queries.candidates)
+        at = items.rows_of(queries.candidates.values)
+        user = self.layout.user.encode(queries.user_numeric, queries.user_categorical)
+        item = items.encoded.take(at)
+        user_rows = user.take(row)
+        same, near = self._crosses(queries, items, row, at)
+        dense = [
+            _sources(self.layout.sources, queries, row),
+            user_rows.dense,
+            item.dense,
+            same,
+            near,
+            self._history(queries, row),
+            _query(queries.shoppers)[row],
+        ]
+        return Encoded(np.hstack(dense).astype(np.float32), np.hstack([user_rows.codes, item.codes]).astype(np.int64))
+
+    def _crosses(
+        self, queries: RerankQueries, items: ItemTable, row: NDArray[np.int64], at: NDArray[np.int64]
+    ) -> tuple[Float32, Float32]:
+        same = np.zeros((len(row), len(self.layout.same)), np.float32)
+        for i, (u, v) in enumerate(self.layout.same):
+            words = queries.user_categorical[:, u][row]
+            same[:, i] = (words == items.categorical[:, v][at]) & (words != "")
+        near = np.zeros((len(row), 2 * len(self.layout.near)), np.float32)
+        for i, (u, v) in enumerate(self.layout.near):
+            gap = signed_log(items.numeric[:, v][at]) - signed_log(queries.user_numeric[:, u][row])
+            near[:, 2 * i] = np.nan_to_num(gap, nan=0.0)
+            near[:, 2 * i + 1] = np.nan_to_num(np.abs(gap), nan=0.0)
+        return same, near
+
+    def _history(self, queries: RerankQueries, row: NDArray[np.int64]) -> Float32:
+        """What this shopper did with this very item, and how close the item is to everything else they touched."""
+        shoppers, keys = queries.shoppers, queries.candidates.values
+        n_items = len(self.neighbours.keys)
+        columns = [_pairs(shoppers, row, keys)]
+        context = _context_only(shoppers)
+        for half_life_d in _HALF_LIVES_D:
+            who, what, weight = weighted_items(shoppers, n_items, half_life_d * DAY_S, context_strength=0.0)
+            closeness = self.neighbours.closeness(who, what, weight, row, keys)
+            total = np.bincount(who, weight, len(shoppers))[row]
+            share = np.divide(closeness, total, out=np.zeros_like(closeness), where=total > 0)
+            columns += [signed_log(closeness)[:, None], share[:, None]]
+        who, what, weight = weighted_items(context, n_items, DAY_S, context_strength=1.0)
+        columns.append(self.neighbours.closeness(who, what, weight, row, keys)[:, None])
+        return np.hstack(columns).astype(np.float32)
+
+
+def _meet(user: Sequence[str], item: Sequence[str], prefix: str) -> tuple[tuple[int, int], ...]:
+    by_name = {name.split("__")[-1]: i for i, name in enumerate(item)}
+    wanted = [(i, name.split("__")[-1]) for i, name in enumerate(user)]
+    return tuple(
+        (i, by_name[name.removeprefix(prefix)])
+        for i, name in wanted
+        if name.startswith(prefix) and name.removeprefix(prefix) in by_name
+    )
+
+
+def _sources(names: Sequence[str], queries: RerankQueries, row: NDArray[np.int64]) -> Float32:
+    """A source's score, z-score within the query, reciprocal rank and whether it found the item; then all together."""
+    n, q = len(row), len(queries.candidates)
+    found_by = np.zeros(n, np.float32)
+    fused, total_z = np.zeros(n, np.float32), np.zeros(n, np.float32)
+    columns = []
+    for name in names:
+        if name in queries.sources:
+            place = queries.sources.index(name)
+            score, rank = queries.source_scores[:, place], queries.source_ranks[:, place].astype(np.float32)
+        else:
+            score, rank = np.full(n, np.nan, np.float32), np.zeros(n, np.float32)
+        found = np.isfinite(score)
+        value = np.where(found, score, 0.0)
+        count = np.maximum(np.bincount(row, found, q), 1)
+        mean = np.bincount(row, value, q) / count
+        variance = np.bincount(row, np.where(found, (value - mean[row]) ** 2, 0), q) / count
+        # What a source did not find is worse than the worst it found: two deviations under its mean.
+        z = np.where(found, (value - mean[row]) / np.sqrt(variance[row] + 1e-9), -2.0)
+        reciprocal = np.where(rank > 0, _RRF_K / (_RRF_K + rank), 0.0)
+        columns += [value, np.clip(z, -5, 5), reciprocal, found]
+        found_by += found
+        fused += reciprocal
+        total_z += np.clip(z, -5, 5)
+    return np.column_stack([*columns, found_by, fused, total_z]).astype(np.float32)
+
+
+def _pairs(shoppers: Shoppers, row: NDArray[np.int64], keys: NDArray[np.int32]) -> Float32:
+    """
+    For each candidate: log counts of looks, carts and purchases of this very item by this shopper, decayed sums,
+    days since the last of each (as a nearness in (0, 1]), the due ratio of a repeated purchase, and whether it is in
+    the context.
+    """
+    history = shoppers.history
+    who = owners(history)
+    ids, where = np.unique((row << 32) + keys.astype(np.int64), return_inverse=True)
+    own = (who << 32) + history.values.astype(np.int64)
+    at = np.minimum(np.searchsorted(ids, own), max(len(ids) - 1, 0))
+    met = (ids[at] == own) if len(ids) else np.zeros(len(own), bool)
+    at, days = at[met], np.maximum(shoppers.history_ages_s[met], 0) / np.float32(DAY_S)
+    types, m = shoppers.history_types[met], len(ids)
+    columns = []
+    for group in (_LOOKED, (common_pb2.EVENT_TYPE_ADD_TO_CART,), _BOUGHT, (common_pb2.EVENT_TYPE_IMPRESSION,)):
+        chosen = np.isin(types, group)
+        count = np.bincount(at[chosen], minlength=m)
+        last = np.full(m, _NEVER_D, np.float32)
+        np.minimum.at(last, at[chosen], days[chosen])
+        columns += [np.log1p(count), 1 / (1 + last / 7), 1 / (1 + last / 60)]
+    bought = np.isin(types, _BOUGHT)
+    for half_life_d in _HALF_LIVES_D[1:]:
+        columns.append(np.log1p(np.bincount(at[bought], np.exp2(-days[bought] / half_life_d), m)))
+    # Due: days since the last purchase over the mean days between purchases; 1 means "about now", 0 means no rhythm.
+    first, last = np.zeros(m, np.float32), np.full(m, _NEVER_D, np.float32)
+    np.maximum.at(first, at[bought], days[bought])
+    np.minimum.at(last, at[bought], days[bought])
+    count = np.bincount(at[bought], minlength=m)
+    gap = np.where(count > 1, (first - last) / np.maximum(count - 1, 1), 0)
+    columns.append(np.where(gap > 0.5, np.minimum(last / np.maximum(gap, 0.5), 4), 0))
+    context = shoppers.context
+    looked_at = np.isin(ids, (owners(context) << 32) + context.values.astype(np.int64))
+    columns.append(looked_at)
+    return np.column_stack(columns).astype(np.float32)[where]
+
+
+def _query(shoppers: Shoppers) -> Float32:
+    """What is the same for all candidates of a query (q, …): placement, size of history and context, time away."""
+    placements = np.column_stack([shoppers.placements == placement for placement in _PLACEMENTS])
+    events = np.diff(shoppers.history.offsets)
+    away = np.full(len(shoppers), _NEVER_D, np.float32)
+    np.minimum.at(away, owners(shoppers.history), np.maximum(shoppers.history_ages_s, 0) / np.float32(DAY_S))
+    looked_at = np.diff(shoppers.context.offsets)
+    return np.column_stack([placements, np.log1p(events), np.log1p(away), np.log1p(looked_at)]).astype(np.float32)
+
+
+def _context_only(shoppers: Shoppers) -> Shoppers:
+    nothing = Rows.empty(len(shoppers))
+    return Shoppers(nothing, np.empty(0, np.uint8), np.empty(0, np.float32), shoppers.context, shoppers.placements)

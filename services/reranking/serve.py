@@ -1,0 +1,99 @@
+"""
+Serves the re-ranker: features in numpy, the network in onnxruntime, items from Feast's online store.
+
+While Redis is down, or when there is none, the item features that training saw are used: a little old, never missing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from protos import vocabulary
+from protos.arrays import Float32
+from protos.artefacts import Artefact
+from protos.feast_layout import ReadPlan
+from services.chassis.item_matrix import ItemMatrix
+from services.chassis.model import FeatureSkew, RerankQueries, Resources
+from services.reranking.model import Features, ItemTable, Layout
+from services.reranking.neighbours import Neighbours
+
+NETWORK_FILE = "network.onnx"
+LAYOUT_FILE = "layout.json"
+NEIGHBOURS_FILE = "neighbours.npz"
+ITEMS_FILE = "items.npz"
+PLAN_FILE = "read_plan.json"
+
+
+class ItemFeatures(Protocol):
+    """All items' columns by key; both arrays are replaced whole when refreshed, never written into."""
+
+    @property
+    def numeric(self) -> Float32: ...
+
+    @property
+    def categorical(self) -> NDArray[np.object_]: ...
+
+
+class Reranking:
+    """A `Ranker`: one row a candidate, one score a row."""
+
+    def __init__(self, version: str, plan: ReadPlan, features: Features, network: bytes, items: ItemFeatures) -> None:
+        self.version = version
+        self.feature_digest = plan.digest
+        self._features = features
+        options = onnxruntime.SessionOptions()
+        # One thread: calls come one at a time, and the machine's other cores belong to the other services.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        self._items = items
+        self._table = self._encode()
+
+    def rank(self, queries: RerankQueries) -> Float32:
+        """Scores (n,) float32 aligned with the candidates; see `Ranker`."""
+        if queries.feature_digest != self.feature_digest:
+            raise FeatureSkew(queries.feature_digest, self.feature_digest)
+        if not len(queries.candidates.values):
+            return np.empty(0, np.float32)
+        if self._items.numeric is not self._seen:
+            self._table = self._encode()
+        rows = self._features.rows(queries, self._table)
+        (scores,) = self._session.run(None, {"dense": rows.dense, "codes": rows.codes})
+        return np.nan_to_num(np.asarray(scores, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+
+    def _encode(self) -> ItemTable:
+        # Encoded once a refresh instead of once a call: items change by the minute, calls come by the millisecond.
+        self._seen = self._items.numeric
+        return ItemTable.of(self._features.layout, self._seen, self._items.categorical)
+
+
+class Snapshot:
+    """The item features as training saw them."""
+
+    def __init__(self, numeric: Float32, categorical: NDArray[np.object_]) -> None:
+        self.numeric, self.categorical = numeric, categorical
+
+
+def load(artefact: Artefact, resources: Resources) -> Reranking:
+    """Open a verified artefact; with *resources.redis_url* item features follow the online store."""
+    plan = ReadPlan.load(artefact.file(PLAN_FILE))
+    layout = Layout.from_json(artefact.json(LAYOUT_FILE))
+    table = artefact.arrays(NEIGHBOURS_FILE)
+    neighbours = Neighbours(table["keys"], table["similarities"].astype(np.float32))
+    stored = artefact.arrays(ITEMS_FILE)
+    snapshot = Snapshot(stored["numeric"], stored["categorical"].astype(object))
+    items = snapshot if resources.redis_url is None else _live(plan, snapshot, resources.data, resources.redis_url)
+    network = artefact.file(NETWORK_FILE).read_bytes()
+    return Reranking(artefact.version, plan, Features(layout, neighbours), network, items)
+
+
+def _live(plan: ReadPlan, snapshot: Snapshot, data: Path, redis_url: str) -> ItemFeatures:
+    """The item matrix, following the online store from now on; the vocabulary may have grown since training."""
+    ids = vocabulary.read(data / vocabulary.FILE_NAME)
+    matrix = ItemMatrix(plan, ids, redis_url, snapshot=(snapshot.numeric, snapshot.categorical))
+    matrix.start()
+    return matrix

@@ -1,0 +1,227 @@
+"""
+The canonical data as arrays: events sorted by time, items in vocabulary order, shoppers as of any moment.
+
+The rule: a `Dataset` is immutable, and `before(moment)` is the only way to cut it, so that a model fitted on
+`dataset.before(t)` cannot have seen anything from t on.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from protos import vocabulary
+from protos.arrays import Rows
+from protos.history import MAX_ENTRIES
+from protos.tutti.v1 import common_pb2
+from services.chassis.model import Shoppers
+
+EVENTS_FILE = "events.parquet"
+ITEMS_FILE = "items.parquet"
+INFO_FILE = "dataset.json"
+
+TYPE_CODES: dict[str, int] = {
+    "view": common_pb2.EVENT_TYPE_VIEW,
+    "click": common_pb2.EVENT_TYPE_CLICK,
+    "impression": common_pb2.EVENT_TYPE_IMPRESSION,
+    "add_to_cart": common_pb2.EVENT_TYPE_ADD_TO_CART,
+    "remove_from_cart": common_pb2.EVENT_TYPE_REMOVE_FROM_CART,
+    "purchase": common_pb2.EVENT_TYPE_PURCHASE,
+}
+
+US = 1_000_000
+DAY_US = 86_400 * US
+
+
+class DatasetUnusable(Exception):
+    """The data directory cannot be trained on; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Catalogue columns in vocabulary order; an item the catalogue no longer lists has empty texts and NaN price."""
+
+    titles: NDArray[np.object_]
+    descriptions: NDArray[np.object_]
+    categories: NDArray[np.object_]
+    brands: NDArray[np.object_]
+    prices: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """
+    Events in time order and the catalogue.
+
+    users     (n,) int32 row of user_ids
+    keys      (n,) int32 interned item keys
+    types     (n,) uint8 EventType
+    at_us     (n,) int64 microseconds since the epoch, never falling
+    sessions  (n,) int32 session number, -1 where unknown
+    until_us  everything at or after this moment is cut off; the moment "now" of this dataset
+    """
+
+    item_ids: list[str]
+    user_ids: list[str]
+    items: Items
+    users: NDArray[np.int32]
+    keys: NDArray[np.int32]
+    types: NDArray[np.uint8]
+    at_us: NDArray[np.int64]
+    sessions: NDArray[np.int32]
+    until_us: int
+    files: dict[str, str]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def ages_s(self) -> NDArray[np.float32]:
+        """Seconds from each event to `until_us`, (n,) float32."""
+        return ((self.until_us - self.at_us) / US).astype(np.float32)
+
+    def before(self, moment_us: int) -> Dataset:
+        """The same catalogue with the events before *moment_us* only."""
+        end = int(np.searchsorted(self.at_us, moment_us, "left"))
+        return replace(
+            self,
+            users=self.users[:end],
+            keys=self.keys[:end],
+            types=self.types[:end],
+            at_us=self.at_us[:end],
+            sessions=self.sessions[:end],
+            until_us=min(moment_us, self.until_us),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The `data` block of a manifest."""
+        return {
+            "events": len(self),
+            "items": self.n_items,
+            "first_event_at": iso(int(self.at_us[0])) if len(self) else "",
+            "last_event_at": iso(int(self.at_us[-1])) if len(self) else "",
+            "sha256": dict(self.files),
+        }
+
+    @cached_property
+    def _by_user(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        order = np.argsort(self.users, kind="stable")
+        starts = np.searchsorted(self.users[order], np.arange(len(self.user_ids) + 1))
+        return order, starts
+
+    def shoppers(
+        self,
+        users: NDArray[np.integer],
+        moments_us: NDArray[np.int64],
+        context: Rows | None = None,
+        placements: NDArray[np.uint8] | None = None,
+        limit: int = MAX_ENTRIES,
+    ) -> Shoppers:
+        """
+        These *users* (q,) as serving would have seen them at *moments_us* (q,): their last *limit* events before it.
+
+        Without *placements* everybody is on the home page, without *context* nobody looks at anything.
+        """
+        order, starts = self._by_user
+        picked: list[NDArray[np.int64]] = []
+        for user, moment in zip(users, moments_us, strict=True):
+            own = order[starts[user] : starts[user + 1]]
+            end = int(np.searchsorted(self.at_us[own], moment, "left"))
+            picked.append(own[max(0, end - limit) : end])
+        lengths = np.array([len(p) for p in picked], np.int64)
+        events = np.concatenate(picked) if picked else np.empty(0, np.int64)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        ages = (np.repeat(moments_us, lengths) - self.at_us[events]) / US
+        return Shoppers(
+            Rows(offsets, self.keys[events]),
+            self.types[events],
+            ages.astype(np.float32),
+            context if context is not None else Rows.empty(len(users)),
+            placements if placements is not None else np.full(len(users), common_pb2.PLACEMENT_HOME, np.uint8),
+        )
+
+
+def load(data: Path) -> Dataset:
+    """
+    Read a canonical data directory whose vocabulary is up to date.
+
+    Raises:
+        DatasetUnusable: a file or column is missing, or there is not one event.
+    """
+    for name in (EVENTS_FILE, ITEMS_FILE, vocabulary.FILE_NAME):
+        if not (data / name).is_file():
+            raise DatasetUnusable(
+                f"no {name} in {data}; `tutti data synth --out {data}` or `tutti data import` makes one"
+            )
+    ids = vocabulary.read(data / vocabulary.FILE_NAME)
+    key_of = {item: key for key, item in enumerate(ids)}
+    table = pq.read_table(data / EVENTS_FILE, columns=["user_id", "item_id", "event_type", "timestamp", "session_id"])
+    if table.num_rows == 0:
+        raise DatasetUnusable(f"{data / EVENTS_FILE} holds no event; at least one is needed to train")
+    at_us = table.column("timestamp").cast(pa.timestamp("us", "UTC")).cast("int64").to_numpy()
+    order = np.argsort(at_us, kind="stable")
+    user_ids, users = _encode(table.column("user_id").to_pylist())
+    _, sessions = _encode([s or "" for s in table.column("session_id").to_pylist()], missing="")
+    keys = np.fromiter((key_of[i] for i in table.column("item_id").to_pylist()), np.int32, table.num_rows)
+    types = np.fromiter(
+        (TYPE_CODES.get(t, 0) for t in table.column("event_type").to_pylist()), np.uint8, table.num_rows
+    )
+    info = json.loads((data / INFO_FILE).read_text(encoding="utf-8")) if (data / INFO_FILE).is_file() else {}
+    return Dataset(
+        item_ids=ids,
+        user_ids=user_ids,
+        items=_items(data / ITEMS_FILE, key_of),
+        users=users[order],
+        keys=keys[order],
+        types=types[order],
+        at_us=at_us[order],
+        sessions=sessions[order],
+        # A microsecond after the last event, so that `before(until)` is everything.
+        until_us=int(at_us.max()) + 1,
+        files=dict(info.get("sha256", {})),
+    )
+
+
+def _encode(values: list[str], missing: str | None = None) -> tuple[list[str], NDArray[np.int32]]:
+    """Distinct values in sorted order, and each value's number; *missing* becomes -1."""
+    distinct = sorted(set(values) - {missing})
+    number = {value: i for i, value in enumerate(distinct)}
+    return distinct, np.fromiter((number.get(v, -1) for v in values), np.int32, len(values))
+
+
+def _items(path: Path, key_of: dict[str, int]) -> Items:
+    table = pq.read_table(path).to_pydict()
+    rows = np.fromiter((key_of[i] for i in table["item_id"]), np.int64, len(table["item_id"]))
+
+    def text(column: str) -> NDArray[np.object_]:
+        values = np.full(len(key_of), "", object)
+        values[rows] = [v or "" for v in table.get(column, [""] * len(rows))]
+        return values
+
+    prices = np.full(len(key_of), np.nan, np.float32)
+    prices[rows] = [np.nan if v is None else v for v in table.get("price", [None] * len(rows))]
+    return Items(text("title"), text("description"), text("category"), text("brand"), prices)
+
+
+def iso(at_us: int) -> str:
+    """Microseconds since the epoch as ISO 8601, UTC."""
+    return datetime.fromtimestamp(at_us / US, UTC).isoformat().replace("+00:00", "Z")
+
+
+def to_us(moment: datetime) -> int:
+    """A datetime as microseconds since the epoch; one without a zone is taken as UTC."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(aware.timestamp()) * US + aware.microsecond

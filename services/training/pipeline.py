@@ -1,0 +1,261 @@
+"""
+The offline run, top to bottom: from canonical data to promoted artefacts.
+
+    vocabulary → features → a lesson for each earlier window → re-ranker → generators on everything → popular → aliases
+
+The rule: same data, same sources, same seed, same versions. Aliases move last and together, so a run that was
+stopped leaves what served before in its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from protos import artefacts
+from protos.artefacts import Artefact
+from services.chassis.model import Generator, RerankQueries, Resources
+from services.training import dataset as datasets
+from services.training import features, lessons, popular, registry, sample, vocabulary
+from services.training.dataset import Dataset, iso
+from services.training.lessons import Lesson
+from services.training.repeatable import repeatable
+from services.training.sources import SourceSpec, check, code_of, learns_from_items_only, service
+
+RERANKER = "reranking"
+POPULAR = "popular"
+REPORT_FILE = "training.json"
+
+# Raised when training would come out differently from the same data; so a data directory is trained anew.
+RECIPE = 1
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run left behind: versions by model name, the report as written, and whether anything was done."""
+
+    versions: Mapping[str, str]
+    report: Mapping[str, Any]
+    was_needed: bool
+
+
+@dataclass
+class _Run:
+    """One run's collaborators and its growing report."""
+
+    data: Path
+    sources: Sequence[SourceSpec]
+    seed: int
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+    timeless: dict[str, Generator] = field(default_factory=dict)
+
+    @property
+    def models(self) -> Path:
+        return self.data / registry.MODELS
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        """Announce a step and time it."""
+        self.progress(what)
+        began = time.monotonic()
+        yield
+        self.seconds[what] = round(time.monotonic() - began, 2)
+
+
+def train(
+    data: Path,
+    sources: Sequence[SourceSpec],
+    seed: int = 7,
+    force: bool = False,
+    until: datetime | None = None,
+    progress: Progress = lambda what: None,
+) -> Trained:
+    """
+    Train *sources*, the re-ranker and the popular list on *data*, and promote them to champion.
+
+    Args:
+        until: only events before this moment count; default all of them.
+        force: also when the data directory was trained from the same data, sources and seed already.
+        progress: told the name of each step when it begins.
+
+    Raises:
+        DatasetUnusable, SettingsUnusable, FeatureError: what was found, and what to do.
+    """
+    check(sources)
+    run = _Run(data, sources, seed, progress)
+    with run.step("reading the data"):
+        vocabulary.maintain(data)
+        everything = datasets.load(data)
+        if until is not None:
+            everything = everything.before(datasets.to_us(until))
+        if not len(everything):
+            raise datasets.DatasetUnusable(f"no event of {data} is before {until}")
+    fingerprint = _fingerprint(run, everything)
+    if not force and (earlier := _still_good(run, fingerprint)) is not None:
+        return earlier
+    taught = lessons.windows(everything)
+    with run.step("applying feature definitions"):
+        features.apply(data)
+    moments = [_moment(w.start_us) for w in taught] + [_moment(everything.until_us)]
+    with run.step(f"computing features at {len(moments)} moments"):
+        features.compute(data, moments)
+        plan = features.compile_plan(data)
+    learnt = [_lesson(run, everything, plan, w, i) for i, w in enumerate(taught, 1)]
+    learnt = [lesson for lesson in learnt if (lesson.gains > 0).any()]
+    published = [_fit_generator(run, run.models, spec, everything) for spec in sources]
+    with run.step("fitting popular"):
+        staged = registry.staging(run.models, POPULAR)
+        fitted = popular.fit(everything, {}, seed, staged)
+        published.append(registry.publish(run.models, POPULAR, "popular", staged, fitted, everything, seed))
+    with run.step(f"training the re-ranker on {len(learnt)} windows"):
+        published.append(_fit_reranker(run, learnt, everything, plan))
+    for artefact in published:
+        registry.promote(run.models, artefact.name, artefact.version)
+    sample.write(data / sample.FILE, everything)
+    return _report(run, fingerprint, everything, published)
+
+
+def _fit_generator(run: _Run, models: Path, spec: SourceSpec, dataset: Dataset) -> Artefact:
+    module = service(spec.name, "train")
+    with run.step(f"fitting {spec.name} before {iso(dataset.until_us)[:10]}"):
+        staged = registry.staging(models, spec.name)
+        with repeatable(run.seed):
+            fitted = module.fit(dataset, {}, run.seed, staged)
+        return registry.publish(models, spec.name, "generator", staged, fitted, dataset, run.seed)
+
+
+def _lesson(run: _Run, everything: Dataset, plan: Any, window: Any, number: int) -> Lesson:
+    """One window: generators fitted on its past, what they propose, features as of its start, what was wanted."""
+    past = everything.before(window.start_us)
+    workshop = run.data / registry.MODELS / ".lessons"
+    shutil.rmtree(workshop, ignore_errors=True)
+    generators: dict[str, Generator] = {}
+    for spec in run.sources:
+        generators[spec.name] = run.timeless.get(spec.name) or _generator(run, workshop, spec, past)
+    shutil.rmtree(workshop, ignore_errors=True)
+    with run.step(f"asking the generators about window {number}"):
+        asked = lessons.ask(everything, window, run.seed + number)
+        quotas = {spec.name: spec.quota for spec in run.sources}
+        candidates, scores, ranks = lessons.propose(generators, quotas, asked.shoppers, asked.exclude)
+    with run.step(f"joining features of window {number}"):
+        columns = _features(run.data, plan, everything, asked.users, window.start_us)
+    queries = RerankQueries(
+        asked.shoppers,
+        candidates,
+        tuple(generators),
+        scores,
+        ranks,
+        columns.user_numeric,
+        columns.user_categorical,
+        plan.digest,
+    )
+    gains = lessons.label(candidates, asked.wanted, asked.gains)
+    return Lesson(queries, gains, asked.users, columns.item_numeric, columns.item_categorical, past)
+
+
+def _generator(run: _Run, models: Path, spec: SourceSpec, past: Dataset) -> Generator:
+    """A generator that saw only *past*, ready to be asked; kept for later windows when events do not change it."""
+    artefact = _fit_generator(run, models, spec, past)
+    generator: Generator = service(spec.name, "serve").load(artefact, Resources(run.data))
+    if learns_from_items_only(spec.name):
+        run.timeless[spec.name] = generator
+    return generator
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    user_numeric: Any
+    user_categorical: Any
+    item_numeric: Any
+    item_categorical: Any
+
+
+def _features(data: Path, plan: Any, dataset: Dataset, users: Any, moment_us: int) -> _Columns:
+    """Feast's point-in-time join for all items and these users (q,) as of one moment."""
+    distinct, row = np.unique(users, return_inverse=True)
+    frame = features.historical(data, lessons.entities(dataset, distinct.tolist(), pd.Timestamp(_moment(moment_us))))
+    user_numeric, user_categorical = features.matrices(plan.user, frame.iloc[: len(distinct)])
+    item_numeric, item_categorical = features.matrices(plan.item, frame.iloc[: dataset.n_items])
+    return _Columns(user_numeric[row], user_categorical[row], item_numeric, item_categorical)
+
+
+def _fit_reranker(run: _Run, learnt: Sequence[Lesson], everything: Dataset, plan: Any) -> Artefact:
+    module = service(RERANKER, "train", "reranker")
+    columns = _features(run.data, plan, everything, np.empty(0, np.int64), everything.until_us)
+    today = module.Serving(plan, everything, columns.item_numeric, columns.item_categorical)
+    staged = registry.staging(run.models, RERANKER)
+    with repeatable(run.seed):
+        fitted = module.fit(learnt, today, [spec.name for spec in run.sources], {}, run.seed, staged)
+    return registry.publish(run.models, RERANKER, "reranker", staged, fitted, everything, run.seed)
+
+
+def _moment(at_us: int) -> datetime:
+    return pd.Timestamp(at_us, unit="us", tz=UTC).to_pydatetime()
+
+
+def _fingerprint(run: _Run, dataset: Dataset) -> str:
+    """SHA-256 over all that decides a run: data, window, sources, seed, feature definitions, models' code, recipe."""
+    definitions = {p.name: artefacts.sha256_of(p) for p in sorted(_feature_repository().glob("*.py"))}
+    files = {n: artefacts.sha256_of(run.data / n) for n in (datasets.EVENTS_FILE, datasets.ITEMS_FILE)}
+    content = {
+        "recipe": RECIPE,
+        "files": files,
+        "until_us": dataset.until_us,
+        "sources": [asdict(spec) for spec in run.sources],
+        "seed": run.seed,
+        "features": definitions,
+        "code": [code_of(name) for name in [*(spec.name for spec in run.sources), RERANKER]],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _feature_repository() -> Path:
+    from services.training import feature_store
+
+    return feature_store.repository()
+
+
+def _still_good(run: _Run, fingerprint: str) -> Trained | None:
+    """The earlier run's result, when it was made from the same and every champion is intact."""
+    path = run.models / REPORT_FILE
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if report["fingerprint"] != fingerprint:
+            return None
+        for name in report["versions"]:
+            artefacts.load(run.models, name)
+    except (OSError, ValueError, KeyError, artefacts.ArtefactError):
+        return None
+    return Trained(report["versions"], report, was_needed=False)
+
+
+def _report(run: _Run, fingerprint: str, dataset: Dataset, published: Sequence[Artefact]) -> Trained:
+    versions = {artefact.name: artefact.version for artefact in published}
+    report = {
+        "fingerprint": fingerprint,
+        "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": run.seed,
+        "cpus": os.cpu_count(),
+        "data": {**dataset.describe(), "users": len(dataset.user_ids)},
+        "sources": [asdict(spec) for spec in run.sources],
+        "versions": versions,
+        "metrics": {artefact.name: dict(artefact.manifest.metrics) for artefact in published},
+        "seconds": {**run.seconds, "total": round(sum(run.seconds.values()), 2)},
+    }
+    artefacts.write_json(run.models / REPORT_FILE, report)
+    return Trained(versions, report, was_needed=True)

@@ -1,0 +1,135 @@
+"""The offline run on a small shop, with real Feast: from canonical data to promoted artefacts, twice the same."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from protos import artefacts
+from services.training import dataset, evaluate, lessons, pipeline, popular, synthetic
+from services.training.dataset import DatasetUnusable
+from services.training.sources import SettingsUnusable, SourceSpec, configured
+
+pytestmark = pytest.mark.integration
+
+SOURCES = (SourceSpec("collaborative_filtering", 30), SourceSpec("content_based", 30))
+MODELS = {"collaborative_filtering", "content_based", "reranking", "popular"}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shop")
+    synthetic.build(folder, seed=3, shoppers=60, items=80, days=120)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(shop):
+    return pipeline.train(shop, SOURCES)
+
+
+def test_a_run_promotes_every_model_and_says_what_it_did(shop, trained):
+    assert trained.was_needed
+    assert set(trained.versions) == MODELS
+    for name in MODELS:
+        assert artefacts.load(shop / "models", name).version == trained.versions[name]
+    report = json.loads((shop / "models" / "training.json").read_text())
+    assert report["versions"] == trained.versions
+    shoppers = json.loads((shop / "shoppers.json").read_text())
+    assert 1 <= len(shoppers) <= 12
+    assert set(shoppers[0]) == {"user_id", "label", "events", "last_items"}
+    assert not list((shop / "models").glob("*/.staging"))
+
+
+def test_the_reranker_carries_the_plan_it_was_trained_on(shop, trained):
+    manifest = artefacts.load(shop / "models", "reranking").manifest
+
+    assert manifest.features is not None
+    assert manifest.features["plan"] in manifest.files
+    assert manifest.parameters["sources"] == [source.name for source in SOURCES]
+
+
+def test_popular_holds_every_item_once(shop, trained):
+    arrays = artefacts.load(shop / "models", "popular").arrays(popular.FILE)
+
+    assert sorted(arrays["keys"].tolist()) == list(range(len(arrays["keys"])))
+    assert (np.diff(arrays["scores"]) <= 0).all()
+
+
+def test_a_second_run_finds_nothing_to_do_until_the_sources_change(shop, trained):
+    assert not pipeline.train(shop, SOURCES).was_needed
+    run = pipeline._Run(shop, SOURCES[:1], 7, print)
+    data = dataset.load(shop)
+    assert pipeline._still_good(run, pipeline._fingerprint(run, data)) is None
+
+
+def test_the_same_data_and_seed_give_the_same_versions_elsewhere(shop, trained, tmp_path):
+    for name in ("events.parquet", "items.parquet", "dataset.json"):
+        shutil.copy(shop / name, tmp_path / name)
+
+    assert pipeline.train(tmp_path, SOURCES).versions == trained.versions
+
+
+def test_evaluation_judges_what_the_pipeline_answered(shop, trained):
+    asked = []
+
+    def recommend(place, users, out, exclude_seen):
+        """A pipeline that knows the future: its slate is the truth, its fused list the same backwards."""
+        asked.append(exclude_seen)
+        true = pq.read_table(place / "truth.parquet").to_pandas()
+        true["rank"] = true.groupby("user_id").cumcount() + 1
+        true["score"] = -true["rank"].astype(float)
+        rows = [true.assign(stage="slate"), true.assign(stage="fused")]
+        columns = ["user_id", "item_id", "rank", "score", "stage"]
+        pq.write_table(pa.concat_tables([pa.Table.from_pandas(r[columns], preserve_index=False) for r in rows]), out)
+
+    result = evaluate.evaluate(shop, SOURCES, "test", recommend=recommend)
+
+    assert asked == [True, False]
+    assert result.figures["rebuy"]["slate"]["ndcg_at_10"] == pytest.approx(1.0)
+    assert result.figures["discovery"]["slate"]["ndcg_at_10"] == pytest.approx(1.0)
+    assert 0 <= result.figures["rebuy"]["popularity"]["ndcg_at_10"] < 1
+    split = dataset.load(shop / "evaluation" / "test")
+    assert split.at_us.max() < dataset.load(shop).until_us - 28 * dataset.DAY_US
+
+
+def test_a_shop_with_ten_events_is_trained(tmp_path, shop):
+    pq.write_table(pq.read_table(shop / "events.parquet").slice(0, 10), tmp_path / "events.parquet")
+    shutil.copy(shop / "items.parquet", tmp_path / "items.parquet")
+
+    assert set(pipeline.train(tmp_path, SOURCES).versions) == MODELS
+
+
+def test_a_folder_without_data_and_a_source_without_folder_are_named(tmp_path):
+    with pytest.raises(DatasetUnusable, match=r"no events\.parquet"):
+        pipeline.train(tmp_path, SOURCES)
+    with pytest.raises(SettingsUnusable, match="trending_nowhere"):
+        pipeline.train(tmp_path, [SourceSpec("trending_nowhere")])
+
+
+def test_sources_are_the_defaults_overlaid_by_name(tmp_path, monkeypatch):
+    (tmp_path / "tutti.toml").write_text(
+        '[[sources]]\nname = "content_based"\nquota = 7\n[[sources]]\nname = "trending"\n'
+    )
+    monkeypatch.setenv("TUTTI_CONFIG", str(tmp_path / "tutti.toml"))
+
+    quotas = {spec.name: spec.quota for spec in configured()}
+
+    assert quotas["content_based"] == 7
+    assert quotas["trending"] == 100
+    assert "collaborative_filtering" in quotas
+
+
+def test_no_lesson_sees_its_own_window(shop):
+    data = dataset.load(shop)
+    for window in lessons.windows(data):
+        asked = lessons.ask(data, window, 1)
+        assert (asked.shoppers.history_ages_s > 0).all()
+        home = asked.shoppers.placements == 1
+        newest = [
+            data.at_us[(data.users == u) & (data.at_us < window.start_us)].max(initial=0) for u in asked.users[home]
+        ]
+        assert max(newest, default=0) < window.start_us
