@@ -13,7 +13,7 @@ import gc
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from orchestrator.adapters.grpc_reranker import GrpcReranker
 from orchestrator.adapters.grpc_sources import GrpcSource
 from orchestrator.adapters.redis_events import RedisEvents
 from orchestrator.adapters.redis_slates import RedisSlates
+from orchestrator.adapters.shop_clock import shop_clock
 from orchestrator.adapters.user_reader import RedisUserReader
 from orchestrator.core.model import Level, Placement, Query
 from orchestrator.guard import Guard
@@ -109,6 +110,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
     given = overrides or Overrides()
     async with AsyncExitStack() as stack:
         data = settings.data.path
+        now = shop_clock(data, settings.data.clock)
         catalogue = given.catalogue or _catalogue(data)
         channels: dict[str, grpc.aio.Channel] = {}
         redis = redis_client.connect(settings.redis, settings.redis.socket_timeout_ms)
@@ -124,7 +126,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
                     _channel(stack, channels, source.name, source.targets),
                     catalogue.size,
                     catalogue.digest,
-                    time.time,
+                    now,
                 )
                 for source in settings.sources
             ),
@@ -132,9 +134,9 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
             or GrpcReranker(
                 _channel(stack, channels, settings.reranker.name, settings.reranker.targets),
                 plan.digest if plan is not None else "",
-                time.time,
+                now,
             ),
-            features=given.features or await _user_reader(stack, plan, settings.redis.url),
+            features=given.features or await _user_reader(stack, plan, settings.redis.url, now),
             slates=given.slates or RedisSlates(redis),
             catalogue=catalogue,
             guard=Guard(time.monotonic, given.metrics or metrics),
@@ -190,11 +192,13 @@ def _channel(
     return channel
 
 
-async def _user_reader(stack: AsyncExitStack, plan: ReadPlan | None, redis_url: str) -> RedisUserReader:
+async def _user_reader(
+    stack: AsyncExitStack, plan: ReadPlan | None, redis_url: str, now: Callable[[], float]
+) -> RedisUserReader:
     reader = FeastRedisReader(plan, redis_url)
     await reader.start()
     stack.push_async_callback(reader.close)
-    return RedisUserReader(reader, time.time)
+    return RedisUserReader(reader, now)
 
 
 def _catalogue(data: Path) -> catalogues.Catalogue:

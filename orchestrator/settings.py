@@ -36,6 +36,7 @@ class _Section(BaseModel):
 
 class Data(_Section):
     path: Path
+    clock: Literal["auto", "wall", "data"]
 
 
 class Edge(_Section):
@@ -181,6 +182,8 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
     if named is not None:
         tree = _merged(tree, _read(named))
     tree = _merged(tree, _from_environment(environment))
+    if isinstance(tree.get("sources"), list):
+        tree["sources"] = [source for source in tree["sources"] if source.get("quota") != 0]
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 import typer
@@ -24,6 +25,7 @@ from orchestrator import settings as tree
 from orchestrator.bootstrap import NotReady, Running, run
 from orchestrator.cli.up import default_data
 from orchestrator.core.model import Placement, Query, Slate, StageList
+from orchestrator.ports import Catalogue
 from orchestrator.supervisor.backends import start_backends
 from orchestrator.supervisor.errors import SupervisorError
 from orchestrator.telemetry import configure_logging
@@ -94,12 +96,13 @@ async def _write(
     partial = out.with_suffix(out.suffix + ".partial")
     counts: Counter[str] = Counter()
     async with _running(data, k) as running:
+        seen = seen_keys(data, user_ids, running.catalogue) if exclude_seen else {}
         with Progress() as progress, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             task = progress.add_task("slates", total=len(user_ids))
             rows: list[tuple[object, ...]] = []
             for start in range(0, len(user_ids), CONCURRENCY):
                 batch = user_ids[start : start + CONCURRENCY]
-                answers = await asyncio.gather(*(_answer(running, user, k, exclude_seen) for user in batch))
+                answers = await asyncio.gather(*(_answer(running, user, k, seen.get(user)) for user in batch))
                 for user, (slate, lists) in zip(batch, answers, strict=True):
                     counts[slate.level.value] += 1
                     rows.extend(_rows(running, user, slate, lists if stages else None, k))
@@ -112,9 +115,35 @@ async def _write(
     return counts
 
 
-async def _answer(running: Running, user_id: str, k: int, exclude_seen: bool) -> tuple[Slate, list[StageList]]:
-    query = Query(f"batch-{user_id}", Placement.HOME, k, user_id=user_id, exclude_seen=exclude_seen)
+async def _answer(
+    running: Running, user_id: str, k: int, seen: tuple[int, ...] | None
+) -> tuple[Slate, list[StageList]]:
+    query = Query(
+        f"batch-{user_id}",
+        Placement.HOME,
+        k,
+        user_id=user_id,
+        exclude_keys=seen or (),
+        exclude_seen=seen is not None,
+    )
     return await running.pipeline.traced(query, PATIENCE_MS / 1000)
+
+
+def seen_keys(data: Path, user_ids: Sequence[str], catalogue: Catalogue) -> dict[str, tuple[int, ...]]:
+    """
+    User → keys of every item in the data's events, one entry for each of *user_ids*.
+
+    The online history ends at 200 entries; what was touched before that is known here only.
+    """
+    wanted = pa.array(user_ids, pa.string())
+    seen: dict[str, set[int]] = {user_id: set() for user_id in user_ids}
+    file = pq.ParquetFile(data / "events.parquet")
+    for batch in file.iter_batches(ROWS_A_GROUP, columns=["user_id", "item_id"]):
+        own = batch.filter(pc.is_in(batch.column("user_id"), wanted))
+        for user_id, item_id in zip(own.column("user_id").to_pylist(), own.column("item_id").to_pylist(), strict=True):
+            if (key := catalogue.key_of(item_id)) is not None:
+                seen[user_id].add(key)
+    return {user_id: tuple(sorted(keys)) for user_id, keys in seen.items()}
 
 
 def _rows(
@@ -148,6 +177,8 @@ def _patient(settings: tree.Settings, k: int) -> tree.Settings:
     stage = tree.Stage(cap_ms=PATIENCE_MS, reserve_after_ms=0, grace_ms=0)
     return settings.model_copy(
         update={
+            # A batch is as of the data it was given.
+            "data": settings.data.model_copy(update={"clock": "data"}),
             "budget": tree.Budget(total_ms=PATIENCE_MS, reply_ms=0),
             "stages": tree.Stages(cache=stage, user=stage, retrieve=stage, rerank=stage),
             "slate_cache": settings.slate_cache.model_copy(update={"enabled": False}),

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.edge.exchange import Exchange, begin, new_id
-from orchestrator.edge.problems import Kind, Problem, response
+from orchestrator.edge.problems import FieldError, Kind, Problem, response
 from orchestrator.telemetry import Metrics, log
 
 ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}\Z")
@@ -99,7 +99,8 @@ class Edge:
     def _too_large(self, found: str) -> Problem:
         detail = f"{found}, at most {self._max_body_bytes} are taken; send fewer items or events in one call"
         # The rest of the body is not read, so the connection cannot carry another request.
-        return Problem(Kind.BODY_TOO_LARGE, detail, headers={"connection": "close"})
+        whole = FieldError("body", f"at most {self._max_body_bytes} bytes")
+        return Problem(Kind.BODY_TOO_LARGE, detail, [whole], headers={"connection": "close"})
 
     def _count(self, scope: Scope, status: int, exchange: Exchange) -> None:
         route = self._labels.get(scope.get("endpoint"), "unmatched")

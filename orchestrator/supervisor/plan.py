@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from orchestrator.settings import Data, Edge, Settings
+from orchestrator.settings import Edge, Settings
 
 HOST = "127.0.0.1"
 """Everything but the edge listens on loopback: these processes trust whoever can reach them."""
@@ -89,7 +89,7 @@ def make_plan(
     addresses = {name: f"{HOST}:{next(ports)}" for name in model_names(settings)}
     effective = settings.model_copy(
         update={
-            "data": Data(path=data),
+            "data": settings.data.model_copy(update={"path": data}),
             "redis": settings.redis.model_copy(update={"url": redis_url}),
             "sources": tuple(
                 source.model_copy(update={"targets": {"champion": addresses[source.name]}})
