@@ -151,7 +151,10 @@ _EXPECTED = frozenset(
 
 @contextmanager
 def _steps() -> Iterator[Callable[[str], None]]:
-    """A line that says what is being done, with the time it takes."""
+    """A line that says what is being done, with the time it takes; in a log, a plain line when it begins."""
+    if not _err.is_terminal:
+        yield lambda what: _err.print(what, highlight=False)
+        return
     from rich.progress import Progress as Bar
     from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
