@@ -25,7 +25,10 @@ from services.chassis.signals import DAY_S, weighted_items
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What decides a fit, besides data and seed. Tuned on the validation window of Online Retail."""
+    """
+    What decides a fit, besides data and seed. About 20 settings were compared on Online Retail's validation window;
+    dimensions and half-life lie between the best two of them. context_strength is a first guess, not measured.
+    """
 
     dimensions: int = 64
     sweeps: int = 6

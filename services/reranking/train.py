@@ -35,7 +35,8 @@ from services.training.metrics import ndcg_at
 @dataclass(frozen=True, slots=True)
 class Parameters:
     """
-    What decides a fit, besides lessons and seed. Tuned on the validation window of Online Retail.
+    What decides a fit, besides lessons and seed. Usual sizes, not searched: on Online Retail's validation window ten
+    epochs with dropout 0.2 gained .001 ndcg@10 in discovery and .005 in re-buy for twice the time.
 
     negatives   candidates that were not wanted kept a query, drawn by chance
     judged_share  share of shoppers not learnt from but judged, for the figures in the manifest

@@ -177,8 +177,9 @@ def _read_lists(path: Path, everything: Dataset, wanted: Truth) -> dict[str, lis
     stages: dict[str, list[list[tuple[int, int]]]] = {}
     for row in table.to_pylist():
         if (at := row_of.get(row["user_id"])) is not None and row["item_id"] in key_of:
-            lists = stages.setdefault(row["stage"], [[] for _ in row_of])
-            lists[at].append((row["rank"], key_of[row["item_id"]]))
+            if row["stage"] not in stages:
+                stages[row["stage"]] = [[] for _ in row_of]
+            stages[row["stage"]][at].append((row["rank"], key_of[row["item_id"]]))
     if "slate" not in stages:
         raise EvaluationFailed(f"{path} has stages {sorted(stages)}; expected one called 'slate'")
     order = sorted(stages, key=lambda stage: ({"fused": 1, "slate": 2}.get(stage, 0), stage))
