@@ -128,10 +128,12 @@ def _definitions(repo: Path, project: str, data: Path) -> Any:
     names = {path.relative_to(repo).with_suffix("").parts[0] for path in repo.glob("**/*.py")}
     aside = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in names}
     write_bytecode, before = sys.dont_write_bytecode, Path.cwd()
+    # Before the directory changes: a relative path means the caller's.
+    data = data.resolve()
     sys.path.insert(0, str(repo))
     try:
         os.chdir(repo)
-        with _environment(TUTTI_DATA=str(data.resolve())):
+        with _environment(TUTTI_DATA=str(data)):
             return _get_repo_contents(repo, project)
     finally:
         os.chdir(before)

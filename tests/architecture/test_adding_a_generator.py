@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -99,7 +100,8 @@ def test_one_folder_and_one_entry_add_a_generator(copy: Path, small_shop_data: P
     (copy / "tutti.toml").write_text(ENTRY)
     env = {"TUTTI_CONFIG": str(copy / "tutti.toml")}
 
-    tutti("train", "--data", str(data), root=copy, env=env)
+    # A relative path, as `make demo` gives it: once it was taken relative to the feature repository.
+    tutti("train", "--data", "shop", root=copy, env=env)
     with running(data, root=copy, env=env) as system:
         user = _somebody(data)
         slate = system.post("/v1/recommendations", {"placement": "home", "user_id": user, "count": 40}).json()
@@ -114,6 +116,4 @@ def test_one_folder_and_one_entry_add_a_generator(copy: Path, small_shop_data: P
 
 
 def _somebody(data: Path) -> str:
-    import json
-
     return json.loads((data / "shoppers.json").read_text())[0]["user_id"]
