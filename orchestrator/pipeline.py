@@ -97,7 +97,7 @@ class Pipeline:
         return await self._compute(query, deadline, report), report.lists
 
     async def _compute(self, query: Query, deadline: Deadline, report: Report) -> Slate:
-        """Stages 2 to 8 of DESIGN §3."""
+        """Stages 2 to 8 of ARCHITECTURE.md: hydrate, retrieve, fuse, filter, re-rank, select."""
         allowed = self._allowed(query)
         user = await self._hydrate_query(query, deadline, report)
         retrieved = await self._retrieve(query, user, allowed, deadline, report)

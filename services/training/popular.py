@@ -25,8 +25,8 @@ FILE = "popular.npz"
 @dataclass(frozen=True, slots=True)
 class Parameters:
     """
-    half_life_days: how long an event counts. Borrowed from data.md, where popularity of the last 7 days is the better
-    one on Online Retail.
+    half_life_days: how long an event counts. Measured: popularity of the last 7 days is the better one on Online
+    Retail (docs/quality.md).
     """
 
     half_life_days: float = 7.0

@@ -31,7 +31,7 @@ EVENTS_SCHEMA = pa.schema(
         pa.field("price", pa.float64()),
     ]
 )
-"""Canonical events (DESIGN §10)."""
+"""Canonical events (docs/importing.md)."""
 
 ROW_GROUP = 250_000
 """Events a row group: chosen; about 30 MB while it is being built."""
