@@ -63,7 +63,7 @@ def test_a_file_lies_over_the_defaults_key_by_key(a_file):
 
     assert (tree.edge.port, tree.fusion.k) == (9000, 10)
     assert tree.edge.host == load(environment={}).edge.host
-    assert tree.fusion.method == "reciprocal_rank"
+    assert tree.fusion.method == "z_score"
 
 
 def test_the_file_can_be_named_by_the_environment(a_file):
