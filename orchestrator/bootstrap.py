@@ -29,6 +29,7 @@ from orchestrator.adapters.grpc_channel import open_channel
 from orchestrator.adapters.grpc_reranker import GrpcReranker
 from orchestrator.adapters.grpc_sources import GrpcSource
 from orchestrator.adapters.redis_events import RedisEvents
+from orchestrator.adapters.redis_pipeline import Address, RedisPipeline
 from orchestrator.adapters.redis_slates import RedisSlates
 from orchestrator.adapters.shop_clock import shop_clock
 from orchestrator.adapters.user_reader import RedisUserReader
@@ -113,10 +114,8 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
         now = shop_clock(data, settings.data.clock)
         catalogue = given.catalogue or _catalogue(data)
         channels: dict[str, grpc.aio.Channel] = {}
-        redis = redis_client.connect(settings.redis, settings.redis.socket_timeout_ms)
+        redis = redis_client.connect(settings.redis)
         stack.push_async_callback(redis.aclose)
-        patient_redis = redis_client.connect(settings.redis, settings.redis.event_timeout_ms)
-        stack.push_async_callback(patient_redis.aclose)
         plan = _read_plan(data, settings.reranker.name) if given.features is None or given.reranker is None else None
         parts = Collaborators(
             sources=given.sources
@@ -137,7 +136,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
                 now,
             ),
             features=given.features or await _user_reader(stack, plan, settings.redis.url, now),
-            slates=given.slates or RedisSlates(redis),
+            slates=given.slates or await _slates(stack, settings.redis.url),
             catalogue=catalogue,
             guard=Guard(time.monotonic, given.metrics or metrics),
             metrics=given.metrics or metrics,
@@ -148,7 +147,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
         )
         pipeline = Pipeline(settings, parts, _made_by(settings, catalogue))
         stack.push_async_callback(pipeline.drain)
-        running = Running(settings, pipeline, catalogue, given.events or RedisEvents(patient_redis), channels)
+        running = Running(settings, pipeline, catalogue, given.events or RedisEvents(redis), channels)
         await _warm_up(running)
         yield running
         running.is_ready = False
@@ -199,6 +198,13 @@ async def _user_reader(
     await reader.start()
     stack.push_async_callback(reader.close)
     return RedisUserReader(reader, now)
+
+
+async def _slates(stack: AsyncExitStack, redis_url: str) -> RedisSlates:
+    pipeline = RedisPipeline(Address.parse(redis_url))
+    await pipeline.start()
+    stack.push_async_callback(pipeline.close)
+    return RedisSlates(pipeline)
 
 
 def _catalogue(data: Path) -> catalogues.Catalogue:

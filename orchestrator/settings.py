@@ -51,7 +51,6 @@ class Edge(_Section):
 class Redis(_Section):
     url: str
     max_connections: int = Field(gt=0)
-    socket_timeout_ms: float = Field(gt=0)
     event_timeout_ms: float = Field(gt=0)
     connect_timeout_ms: float = Field(gt=0)
 

@@ -1,8 +1,8 @@
 """
-The one Redis client for slates and events, with the settings that keep a sick Redis from costing seconds.
+redis-py for what needs scripts (events), with the settings that keep a sick Redis from costing seconds.
 
-redis-py's defaults were measured at 4.4 s for a hung server and 4.1 s for a refused connection: ten retries
-with backoff. None here: a cache that does not answer at once is a miss.
+Its defaults were measured at 4.4 s for a hung server and 4.1 s for a refused connection: ten retries with backoff.
+None here. What a page waits for (features, histories, slates) goes over redis_pipeline instead.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ POOL_WAIT_S = 0.005
 """Longest wait for a free connection; a queue inside 100 ms is a lie (resilience specification §1.7)."""
 
 
-def connect(settings: Redis, timeout_ms: float) -> redis.asyncio.Redis:
-    """A client on one bounded pool, each command within *timeout_ms*; it connects on first use."""
+def connect(settings: Redis) -> redis.asyncio.Redis:
+    """A client on one bounded pool; it connects on first use."""
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         settings.url,
         max_connections=settings.max_connections,
         timeout=POOL_WAIT_S,
-        socket_timeout=timeout_ms / 1000,
+        socket_timeout=settings.event_timeout_ms / 1000,
         socket_connect_timeout=settings.connect_timeout_ms / 1000,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,

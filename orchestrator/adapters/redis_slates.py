@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import hiredis
 import orjson
-import redis.asyncio
-import redis.exceptions
 
-from orchestrator.adapters.redis_client import counted, translate
+from orchestrator.adapters.redis_client import counted
+from orchestrator.adapters.redis_pipeline import RedisPipeline, command
 from orchestrator.core.model import Level, Loss, Slate, SlateItem, SourceReport
 from orchestrator.core.slate_cache import Entry
+from orchestrator.ports import DependencyError
 from protos.history import slates_key, watermark_key
 
 FORMAT = 1
@@ -23,20 +24,18 @@ FORMAT = 1
 
 
 class RedisSlates:
-    """The SlateCache on Redis."""
+    """
+    The SlateCache on Redis, over one pipelined connection: giving up on an answer costs nobody the connection, where
+    redis-py would close it (150 reconnects in 300 cancelled reads, measured).
+    """
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._client = client
+    def __init__(self, pipeline: RedisPipeline) -> None:
+        self._pipeline = pipeline
 
     async def get(self, subject: str, field: str, timeout_s: float) -> Entry | None:
         """See the port. Raises DependencyError when Redis does not answer."""
-        pipe = self._client.pipeline(transaction=False)
-        pipe.hget(slates_key(subject), field)  # type: ignore[arg-type]  # redis-py's stubs know str keys only
-        pipe.get(watermark_key(subject))
-        try:
-            stored, watermark = await pipe.execute()
-        except (redis.exceptions.RedisError, OSError) as error:
-            raise translate(error) from error
+        reads = command(b"HGET", slates_key(subject), field.encode()) + command(b"GET", watermark_key(subject))
+        stored, watermark = await self._ask(reads, 2)
         entry = decode(stored) if stored is not None else None
         # A slate being computed while an event arrives is stored after the event emptied the hash.
         if entry is not None and entry.slate.watermark != counted(watermark):
@@ -46,13 +45,17 @@ class RedisSlates:
     async def put(self, subject: str, field: str, entry: Entry) -> None:
         """See the port. Raises DependencyError when Redis does not answer."""
         key = slates_key(subject)
-        pipe = self._client.pipeline(transaction=False)
-        pipe.hset(key, field, encode(entry))  # type: ignore[arg-type]  # redis-py's stubs know str keys only
-        pipe.expireat(key, int(entry.stale_until) + 1)
+        expires_at = str(int(entry.stale_until) + 1).encode()
+        writes = command(b"HSET", key, field.encode(), encode(entry)) + command(b"EXPIREAT", key, expires_at)
+        await self._ask(writes, 2)
+
+    async def _ask(self, commands: bytes, n_replies: int) -> list[Any]:
         try:
-            await pipe.execute()
-        except (redis.exceptions.RedisError, OSError) as error:
-            raise translate(error) from error
+            return await self._pipeline.ask(commands, n_replies)
+        except (ConnectionError, OSError) as error:
+            raise DependencyError(Loss.UNAVAILABLE, str(error)) from error
+        except hiredis.HiredisError as error:
+            raise DependencyError(Loss.REFUSED, str(error)) from error
 
 
 def encode(entry: Entry) -> bytes:

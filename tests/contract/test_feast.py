@@ -42,8 +42,8 @@ async def raw(redis_url):
 
 @pytest.fixture
 async def events(redis_url):
-    patient = {"url": redis_url, "connect_timeout_ms": 5_000}
-    async with connect(load(environment={}).redis.model_copy(update=patient), 5_000) as client:
+    patient = {"url": redis_url, "event_timeout_ms": 5_000, "connect_timeout_ms": 5_000}
+    async with connect(load(environment={}).redis.model_copy(update=patient)) as client:
         yield RedisEvents(client)
 
 

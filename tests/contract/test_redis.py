@@ -5,7 +5,7 @@ import random
 import socket
 import struct
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import orjson
 import pytest
@@ -15,9 +15,14 @@ from hypothesis import strategies as st
 from orchestrator import settings
 from orchestrator.adapters import redis_client
 from orchestrator.adapters.redis_events import SEEN_FOR_S, STREAM, RedisEvents
+from orchestrator.adapters.redis_pipeline import Address, RedisPipeline
 from orchestrator.adapters.redis_slates import FORMAT, RedisSlates, decode, encode
+from orchestrator.core.deadline import Deadline
 from orchestrator.core.model import Loss
+from orchestrator.guard import Guard
 from orchestrator.ports import DependencyError
+from orchestrator.settings import Stage
+from orchestrator.telemetry import new_metrics
 from protos.history import ENTRY, history_key, slates_key, watermark_key
 from tests.contract.candidate_source import TIMEOUT_S
 from tests.contract.event_log import EventLogContract
@@ -27,13 +32,13 @@ from tests.support.ports import free_port
 
 pytestmark = pytest.mark.integration
 
-PATIENT = {"socket_timeout_ms": 5_000, "connect_timeout_ms": 5_000}
+PATIENT = {"event_timeout_ms": 5_000, "connect_timeout_ms": 5_000}
 """A busy machine must not fail these tests; what a sick Redis may cost is tested on its own below."""
 
 
 def connected(url, **about):
     section = settings.load(environment={}).redis.model_copy(update={"url": url} | PATIENT | about)
-    return redis_client.connect(section, section.socket_timeout_ms)
+    return redis_client.connect(section)
 
 
 @pytest.fixture
@@ -47,16 +52,31 @@ def events(client):
     return RedisEvents(client)
 
 
-@pytest.fixture
-def slates(client):
-    return RedisSlates(client)
+@asynccontextmanager
+async def pipelined(url):
+    pipeline = RedisPipeline(Address.parse(url))
+    await pipeline.start()
+    yield pipeline
+    await pipeline.close()
 
 
 @pytest.fixture
-def fail(client):
+async def pipeline(redis_url):
+    async with pipelined(redis_url) as pipeline:
+        yield pipeline
+
+
+@pytest.fixture
+def slates(pipeline):
+    return RedisSlates(pipeline)
+
+
+@pytest.fixture
+def fail(client, pipeline):
     async def fail():
         """From now on connections are refused."""
         client.connection_pool = connected(f"redis://127.0.0.1:{free_port()}/0").connection_pool
+        await pipeline.close()
 
     return fail
 
@@ -192,23 +212,33 @@ def a_server_that_hangs():
         yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
 
 
-async def test_a_server_that_hangs_costs_one_timeout_and_no_retries():
+async def test_a_server_that_hangs_costs_an_event_one_timeout_and_no_retries():
     with a_server_that_hangs() as url:
-        async with connected(url, socket_timeout_ms=20) as client, asyncio.timeout(2):
+        async with connected(url, event_timeout_ms=20) as client, asyncio.timeout(2):
             with pytest.raises(DependencyError) as failed:
-                await RedisSlates(client).get("u:u1", "f", TIMEOUT_S)
+                await RedisEvents(client).watermark("u:u1")
 
     assert failed.value.loss is Loss.DEADLINE
+
+
+async def test_a_server_that_hangs_costs_a_slate_no_more_than_its_guard_allows():
+    guard, stage = Guard(time.monotonic, new_metrics()), Stage(cap_ms=20, reserve_after_ms=0, grace_ms=0)
+    with a_server_that_hangs() as url:
+        async with pipelined(url) as pipeline, asyncio.timeout(2):
+            slates = RedisSlates(pipeline)
+            outcome = await guard.call("c", stage, Deadline(time.monotonic() + 1), lambda s: slates.get("u:1", "f", s))
+
+    assert outcome.loss in (Loss.DEADLINE, Loss.UNAVAILABLE)
 
 
 async def test_the_client_has_no_retries_and_the_timeouts_of_the_settings():
     section = settings.load(environment={}).redis
 
-    async with redis_client.connect(section, section.socket_timeout_ms) as client:
+    async with redis_client.connect(section) as client:
         built = client.connection_pool.make_connection()
 
     assert built.retry._retries == 0
-    assert built.socket_timeout == section.socket_timeout_ms / 1000
+    assert built.socket_timeout == section.event_timeout_ms / 1000
     assert built.socket_connect_timeout == section.connect_timeout_ms / 1000
 
 
@@ -216,18 +246,18 @@ async def test_without_a_free_connection_the_wait_is_short_and_the_loss_has_a_na
     async with connected(redis_url, max_connections=1) as client:
         held = await client.connection_pool.get_connection()
         with pytest.raises(DependencyError) as failed:
-            await RedisSlates(client).get("u:u1", "f", TIMEOUT_S)
+            await RedisEvents(client).watermark("u:u1")
         await client.connection_pool.release(held)
 
         assert failed.value.loss is Loss.UNAVAILABLE
-        assert await RedisSlates(client).get("u:u1", "f", TIMEOUT_S) is None
+        assert await RedisEvents(client).watermark("u:u1") == 0
 
 
 # The incident of March 2023: a cancelled read left its answer in the connection for the next caller.
 async def test_a_call_that_was_given_up_never_gives_its_answer_to_another(redis_url):
     rng = random.Random(3)
-    async with connected(redis_url, max_connections=2) as client:
-        slates = RedisSlates(client)
+    async with pipelined(redis_url) as pipeline:
+        slates = RedisSlates(pipeline)
         for n in range(10):
             await slates.put(f"u:{n}", "f", entry_of(n))
         for _ in range(30):
