@@ -7,8 +7,10 @@ Pure ASGI on purpose: Starlette's BaseHTTPMiddleware was measured to cost two th
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -20,6 +22,10 @@ from orchestrator.telemetry import Metrics, log
 
 ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}\Z")
 """A caller's X-Request-Id is echoed and logged, so it may hold nothing a header or a log line could trip over."""
+
+DRAIN_BYTES, DRAIN_S = 8 * 2**20, 1.0
+"""How much of a refused body is read and forgotten, and how long. Judged: what an honest mistake may send in a second;
+whoever sends more has the connection closed on it."""
 
 
 class Edge:
@@ -67,6 +73,7 @@ class Edge:
         try:
             announced = _content_length(scope)
             if announced is not None and announced > self._max_body_bytes:
+                await _drained(receive)
                 raise self._too_large(f"{announced} bytes were announced")
             await self._app(scope, self._limited(receive), send)
         except ClientDisconnect:
@@ -91,6 +98,8 @@ class Edge:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._max_body_bytes:
+                if message.get("more_body", False):
+                    await _drained(receive)
                 raise self._too_large(f"{received} bytes had arrived when we stopped")
             return message
 
@@ -122,3 +131,19 @@ def _content_length(scope: Scope) -> int | None:
         if name == b"content-length":
             return int(value) if value.isdigit() else None
     return None
+
+
+async def _drained(receive: Receive) -> None:
+    """
+    Read and forget the rest of a body, within bounds.
+
+    A client that is still sending when the connection closes sees a reset instead of our answer.
+    """
+    left = DRAIN_BYTES
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return

@@ -31,6 +31,12 @@ for _type, _strength in _STRENGTH.items():
 POSITIVE_TYPES = tuple(int(t) for t in _STRENGTH)
 """Event types that say a shopper wants an item."""
 
+FOCUS_PLACEMENTS = (common_pb2.PLACEMENT_ITEM, common_pb2.PLACEMENT_CART)
+"""Where what is looked at now decides and the history only breaks ties; elsewhere the history is everything."""
+
+HISTORY_SHARE_IN_FOCUS = 0.1
+"""Say of the history there. A first guess, not measured: a tenth."""
+
 
 def strengths(types: NDArray[np.uint8], ages_s: Float32, half_life_s: float) -> Float32:
     """Strength of each event (n,) float32: by its type, halved every *half_life_s*. Unknown types count 0."""
@@ -71,6 +77,17 @@ def weighted_items(
     pairs, inverse = np.unique(rows[usable] * n_items + keys[usable], return_inverse=True)
     summed = np.bincount(inverse, weights[usable], len(pairs)).astype(np.float32)
     return pairs // max(n_items, 1), pairs % max(n_items, 1), summed
+
+
+def focused(shoppers: Shoppers, rows: NDArray[np.int64], weights: Float32, context_strength: float) -> Float32:
+    """
+    *weights* (m,) of `weighted_items` with the history faded where the page's item or the basket decides.
+
+    rows  (m,) shopper of each weight
+    """
+    decides = np.isin(shoppers.placements, FOCUS_PLACEMENTS) & (np.diff(shoppers.context.offsets) > 0)
+    is_history = weights < context_strength
+    return np.where(decides[rows] & is_history, weights * HISTORY_SHARE_IN_FOCUS, weights).astype(np.float32)
 
 
 def _since_newest(shoppers: Shoppers) -> Float32:

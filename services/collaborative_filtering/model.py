@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.arrays import Float32
-from protos.tutti.v1 import common_pb2
 from services.chassis.model import Shoppers
-from services.chassis.signals import DAY_S, weighted_items
+from services.chassis.signals import DAY_S, focused, weighted_items
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +36,6 @@ class Parameters:
     frequency_exponent: float = 1.0
     half_life_days: float = 30.0
     context_strength: float = 10.0
-
-
-# On a product page or in the basket what is looked at now decides; the history only breaks ties.
-# Borrowed: a tenth of its usual say. On the home page there is no context and the history is everything.
-_HISTORY_SHARE_IN_CONTEXT = 0.1
-CONTEXT_PLACEMENTS = (common_pb2.PLACEMENT_ITEM, common_pb2.PLACEMENT_CART)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +97,10 @@ def user_vectors(
     # An item nobody interacted with has no factors to fold in.
     trained = np.abs(item_factors).sum(1)[keys] > 0 if len(keys) else np.zeros(0, bool)
     rows, keys, weights = rows[trained], keys[trained], weights[trained]
-    dominated = np.isin(shoppers.placements, CONTEXT_PLACEMENTS) & (np.diff(shoppers.context.offsets) > 0)
-    weights = np.where(dominated[rows] & (weights < context_strength), weights * _HISTORY_SHARE_IN_CONTEXT, weights)
+    weights = focused(shoppers, rows, weights, context_strength)
     lengths = np.bincount(rows, minlength=len(shoppers))
     speaks = lengths > 0
     vectors = np.zeros((len(shoppers), item_factors.shape[1]), np.float32)
     if speaks.any():
-        vectors[speaks] = solver.solve(item_factors[keys], lengths[speaks], weights.astype(np.float32))
+        vectors[speaks] = solver.solve(item_factors[keys], lengths[speaks], weights)
     return vectors, speaks
