@@ -59,14 +59,14 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
 
 LOSS_OF_STATUS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: Loss.DEADLINE,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Loss.SHED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Loss.OVERLOADED,
     grpc.StatusCode.FAILED_PRECONDITION: Loss.SKEW,
     grpc.StatusCode.UNAVAILABLE: Loss.UNAVAILABLE,
-    grpc.StatusCode.ABORTED: Loss.UNAVAILABLE,
-    grpc.StatusCode.INTERNAL: Loss.UNAVAILABLE,
-    grpc.StatusCode.DATA_LOSS: Loss.UNAVAILABLE,
-    grpc.StatusCode.CANCELLED: Loss.UNAVAILABLE,
-    grpc.StatusCode.UNKNOWN: Loss.UNAVAILABLE,
+    grpc.StatusCode.ABORTED: Loss.ERROR,
+    grpc.StatusCode.INTERNAL: Loss.ERROR,
+    grpc.StatusCode.DATA_LOSS: Loss.ERROR,
+    grpc.StatusCode.CANCELLED: Loss.ERROR,
+    grpc.StatusCode.UNKNOWN: Loss.ERROR,
     # Our request was wrong: never the dependency's fault, always worth an alert.
     grpc.StatusCode.INVALID_ARGUMENT: Loss.REFUSED,
     grpc.StatusCode.NOT_FOUND: Loss.REFUSED,

@@ -8,7 +8,7 @@ filters and selection are array arithmetic and nothing is allocated for each can
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -41,10 +41,17 @@ class Diversity(Enum):
 
 
 class Loss(Enum):
-    """Why a stage's contribution is missing. Expected, a value, counted; never an exception."""
+    """
+    Why a stage's contribution is missing. Expected, a value, counted; never an exception.
+
+    What the dependency did: DEADLINE, UNAVAILABLE (nobody there), ERROR (it failed), OVERLOADED (it refused for load),
+    INVALID_REPLY. What we did wrong: SKEW, REFUSED. What we decided without asking: BREAKER_OPEN, SHED, NO_BUDGET.
+    """
 
     DEADLINE = "deadline"
     UNAVAILABLE = "unavailable"
+    ERROR = "error"
+    OVERLOADED = "overloaded"
     INVALID_REPLY = "invalid_reply"
     SKEW = "skew"
     REFUSED = "refused"
@@ -63,6 +70,7 @@ _STATUS = {
     Loss.DEADLINE: "timeout",
     Loss.BREAKER_OPEN: "open",
     Loss.SHED: "shed",
+    Loss.OVERLOADED: "shed",
     Loss.NO_BUDGET: "skipped",
 }
 
@@ -285,6 +293,22 @@ class Level(Enum):
     PARTIAL = "partial"
     STALE = "stale"
     POPULAR = "popular"
+
+
+class Rung(IntEnum):
+    """
+    A step of the degradation ladder, the best first; what each does without is in docs/resilience.md.
+
+    Ordered: the rung of an answer is the lowest of what the controller allows and what the request needs.
+    """
+
+    FULL = 0
+    LEAN = 1
+    NARROW = 2
+    NO_RERANK = 3
+    STALE = 4
+    POPULAR = 5
+    SHED = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class CandidateSourceContract:
 
         assert len(found.keys) == 10
 
-    @pytest.mark.parametrize("loss", [Loss.UNAVAILABLE, Loss.DEADLINE, Loss.SHED, Loss.REFUSED, Loss.SKEW])
+    @pytest.mark.parametrize("loss", [Loss.UNAVAILABLE, Loss.DEADLINE, Loss.OVERLOADED, Loss.ERROR, Loss.SKEW])
     async def test_a_failure_has_a_name(self, source, fail, loss):
         fail(loss)
 

@@ -38,7 +38,7 @@ class RerankerContract:
         for one, other in zip(before, after, strict=True):
             np.testing.assert_array_equal(one, other)
 
-    @pytest.mark.parametrize("loss", [Loss.UNAVAILABLE, Loss.DEADLINE, Loss.SHED, Loss.REFUSED, Loss.SKEW])
+    @pytest.mark.parametrize("loss", [Loss.UNAVAILABLE, Loss.DEADLINE, Loss.OVERLOADED, Loss.ERROR, Loss.SKEW])
     async def test_a_failure_has_a_name(self, reranker, fail, loss):
         fail(loss)
 

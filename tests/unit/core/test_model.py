@@ -56,6 +56,8 @@ def test_of_a_cold_shopper_nothing_is_known_and_the_columns_are_all_there():
         (Loss.DEADLINE, "timeout"),
         (Loss.BREAKER_OPEN, "open"),
         (Loss.SHED, "shed"),
+        (Loss.OVERLOADED, "shed"),
+        (Loss.ERROR, "error"),
         (Loss.NO_BUDGET, "skipped"),
         (Loss.UNAVAILABLE, "error"),
         (Loss.INVALID_REPLY, "error"),
