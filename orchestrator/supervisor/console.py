@@ -61,12 +61,22 @@ class Console:
             if out_is_gone:
                 continue
             if self._dropped and self._lines.empty():
-                line += f"\n{'tutti':<{self._width}} │ {self._dropped} lines were not shown; they are in the log files"
-                self._dropped = 0
-            try:
-                print(line, file=self._out, flush=True)
-            except (OSError, ValueError):  # the reader hung up, as in `tutti up | head`
-                out_is_gone = True
+                line += f"\n{self._of_dropped_lines()}"
+            out_is_gone = not self._printed(line)
+        # The end may have stood in the queue behind the last line, so that the queue never looked empty.
+        if self._dropped and not out_is_gone:
+            self._printed(self._of_dropped_lines())
+
+    def _of_dropped_lines(self) -> str:
+        dropped, self._dropped = self._dropped, 0
+        return f"{'tutti':<{self._width}} │ {dropped} lines were not shown; they are in the log files"
+
+    def _printed(self, line: str) -> bool:
+        try:
+            print(line, file=self._out, flush=True)
+        except (OSError, ValueError):  # the reader hung up, as in `tutti up | head`
+            return False
+        return True
 
 
 class LogFile:
