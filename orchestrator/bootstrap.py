@@ -13,7 +13,7 @@ import gc
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +45,7 @@ from orchestrator.ports import (
     Reranker,
     SlateCache,
 )
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, Targets
 from orchestrator.telemetry import Metrics, log, metrics
 from protos import artefacts
 from protos.feast_layout import ReadPlan
@@ -113,6 +113,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
         data = settings.data.path
         now = shop_clock(data, settings.data.clock)
         catalogue = given.catalogue or _catalogue(data)
+        guard = Guard(time.monotonic, given.metrics or metrics)
         channels: dict[str, grpc.aio.Channel] = {}
         redis = redis_client.connect(settings.redis)
         stack.push_async_callback(redis.aclose)
@@ -122,7 +123,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
             or tuple(
                 GrpcSource(
                     source.name,
-                    _channel(stack, channels, source.name, source.targets),
+                    _channels(stack, channels, source.name, source.targets),
                     catalogue.size,
                     catalogue.digest,
                     now,
@@ -131,20 +132,21 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
             ),
             reranker=given.reranker
             or GrpcReranker(
-                _channel(stack, channels, settings.reranker.name, settings.reranker.targets),
+                _channels(stack, channels, settings.reranker.name, settings.reranker.targets),
                 plan.digest if plan is not None else "",
                 now,
             ),
             features=given.features or await _user_reader(stack, plan, settings.redis.url, now),
             slates=given.slates or await _slates(stack, settings.redis.url),
             catalogue=catalogue,
-            guard=Guard(time.monotonic, given.metrics or metrics),
+            guard=guard,
             metrics=given.metrics or metrics,
             # Not the loop's clock: uvloop's stands still within one turn and counts whole milliseconds.
             monotonic=time.monotonic,
             wall=time.time,
             rng=given.rng or random.Random(),  # noqa: S311  # jitter, not a secret
         )
+        _know_dependencies(guard, settings)
         pipeline = Pipeline(settings, parts, _made_by(settings, catalogue))
         stack.push_async_callback(pipeline.drain)
         running = Running(settings, pipeline, catalogue, given.events or RedisEvents(redis), channels)
@@ -181,14 +183,31 @@ async def _connected(channel: grpc.aio.Channel) -> None:
         log.warning("not_connected", within_s=CONNECT_WITHIN_S)
 
 
-def _channel(
-    stack: AsyncExitStack, channels: dict[str, grpc.aio.Channel], name: str, targets: Mapping[str, str]
-) -> grpc.aio.Channel:
-    if ARM not in targets:
+def _channels(
+    stack: AsyncExitStack, channels: dict[str, grpc.aio.Channel], name: str, targets: Targets
+) -> list[grpc.aio.Channel]:
+    """One channel for each replica of *name*; known as `name`, or `name:0`, `name:1` when there are several."""
+    addresses = targets.get(ARM, ())
+    if not addresses:
         raise NotReady(f"{name} has no address: give it targets.{ARM} in the settings, or start it with `tutti up`")
-    channel = channels[name] = open_channel(targets[ARM])
-    stack.push_async_callback(channel.close)
-    return channel
+    opened = []
+    for replica, address in enumerate(addresses):
+        channel = open_channel(address)
+        channels[name if len(addresses) == 1 else f"{name}:{replica}"] = channel
+        stack.push_async_callback(channel.close)
+        opened.append(channel)
+    return opened
+
+
+def _know_dependencies(guard: Guard, settings: Settings) -> None:
+    """Tell the guard how many replicas each dependency has; all else it finds out by calling."""
+    stages = settings.stages
+    for source in settings.sources:
+        guard.dependency(
+            source.name, stages.retrieve.cap_ms / 1000 * source.share, len(source.targets.get(ARM, ())) or 1
+        )
+    reranker = settings.reranker
+    guard.dependency(reranker.name, stages.rerank.cap_ms / 1000, len(reranker.targets.get(ARM, ())) or 1)
 
 
 async def _user_reader(

@@ -14,9 +14,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from orchestrator.core.deadline import MIN_USEFUL_S
 
@@ -73,9 +73,17 @@ class Stages(_Section):
     rerank: Stage
 
 
+def _as_addresses(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Targets = Mapping[str, Annotated[tuple[str, ...], BeforeValidator(_as_addresses)]]
+"""Arm → the address of each replica. One address may stand without a list."""
+
+
 class Source(_Section):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    targets: Mapping[str, str] = Field(default_factory=dict)
+    targets: Targets = Field(default_factory=dict)
     quota: int = Field(default=100, ge=1, le=1000)
     weight: float = Field(default=1.0, ge=0)
     share: float = Field(default=1.0, gt=0, le=1)
@@ -83,8 +91,13 @@ class Source(_Section):
 
 class RerankerSettings(_Section):
     name: str
-    targets: Mapping[str, str] = Field(default_factory=dict)
+    targets: Targets = Field(default_factory=dict)
     candidates: int = Field(ge=1)
+    narrow_candidates: int = Field(ge=1)
+
+
+class LadderSettings(_Section):
+    exercise_share: float = Field(ge=0, le=1)
 
 
 class Fusion(_Section):
@@ -128,6 +141,7 @@ class Settings(_Section):
     stages: Stages
     sources: tuple[Source, ...] = Field(min_length=1)
     reranker: RerankerSettings
+    ladder: LadderSettings
     fusion: Fusion
     slate_cache: SlateCacheSettings
     placements: Placements
