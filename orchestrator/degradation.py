@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from orchestrator.core.breaker import State
+from orchestrator.core.dependency import Dependency
 from orchestrator.core.ladder import Health, Ladder
 from orchestrator.core.model import Rung
 from orchestrator.guard import Guard
@@ -66,12 +67,11 @@ class Degradation:
         known = self._guard.dependencies
         reranker = known.get(self._reranker)
         p95_s = reranker.latencies.percentile(now, 0.95) if reranker is not None else None
-        user = known.get("user")
         return Health(
             limiter_share=max((one.limiter.share for one in known.values()), default=0.0),
             lag_s=self._lag_s(),
             rerank_p95_share=p95_s / reranker.policy.cap_s if reranker is not None and p95_s is not None else 0.0,
-            features_missing=user is not None and user.breaker.state_at(now) is State.OPEN,
+            features_missing=_lost_share(known.get("user"), now),
             rerank_open=reranker is not None and reranker.breaker.state_at(now) is State.OPEN,
         )
 
@@ -87,3 +87,13 @@ class Degradation:
             self._metrics.in_flight.labels(name).set(one.limiter.in_flight)
             self._metrics.breaker_open.labels(name).set(one.breaker.state_at(now) is not State.CLOSED)
             self._metrics.replicas_ejected.labels(name).set(len(one.replicas.ejected(now)))
+
+
+def _lost_share(dependency: Dependency | None, now: float) -> float:
+    """Share of the calls of the last seconds that failed; 1 while nobody is even asked."""
+    if dependency is None:
+        return 0.0
+    if dependency.breaker.state_at(now) is State.OPEN:
+        return 1.0
+    counts = dependency.breaker.counts(now)
+    return counts.failures / counts.calls if counts.calls else 0.0

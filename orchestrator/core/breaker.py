@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
-from orchestrator.core.window import SPAN_S, Window
+from orchestrator.core.window import SPAN_S, Counts, Window
 
 RAMP_S, LEAST_RAMP = 10.0, 0.1
 """Borrowed: Envoy's slow start, aggression 1 (specification §1.3)."""
@@ -172,6 +172,10 @@ class Breaker:
         """The state; OPEN until somebody asks after the wait, HALF_OPEN until somebody asks after its longest."""
         return self._state
 
+    def counts(self, now: float) -> Counts:
+        """Calls of the last 10 s in CLOSED, and how many of them failed or were slow."""
+        return self._window.counts(now)
+
     def ramp(self, now: float) -> float:
         """Share of the usual load that may pass: grows from 0.1 to 1 over 10 s after the breaker closed again."""
         if not self._is_ramping:
@@ -188,20 +192,20 @@ class Breaker:
 
         lease_s: the longest the call may take.
         """
-        match self._state:
-            case State.CLOSED | State.DISABLED | State.METRICS_ONLY:
-                return Permit(self, self.generation, math.inf, False)
-            case State.FORCED_OPEN:
+        state = self._state
+        if state is State.CLOSED or state is State.DISABLED or state is State.METRICS_ONLY:
+            return Permit(self, self.generation, math.inf, False)
+        if state is State.FORCED_OPEN:
+            return None
+        if state is State.OPEN:
+            if now < self._cooled_at:
                 return None
-            case State.OPEN:
-                if now < self._cooled_at:
-                    return None
-                self._change(Signal.COOLED, now)
-            case State.HALF_OPEN:
-                self._take_back_expired(now)
-                if now - self._half_open_at >= self.policy.max_half_open_s:
-                    self._decide_by_what_is_back(now)
-                    return self.try_acquire(now, lease_s)
+            self._change(Signal.COOLED, now)
+        else:
+            self._take_back_expired(now)
+            if now - self._half_open_at >= self.policy.max_half_open_s:
+                self._decide_by_what_is_back(now)
+                return self.try_acquire(now, lease_s)
         if len(self._probes) >= self.policy.probes_at_once or self.n_issued >= self.policy.probes:
             return None
         probe = Permit(self, self.generation, now + lease_s + self.policy.lease_extra_s, True)

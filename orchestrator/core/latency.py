@@ -61,8 +61,8 @@ class Latencies:
 
     def _computed(self, p: float) -> float:
         wanted, seen = p * (self._counts[0] + self._counts[1]), 0
-        for i, (one, other) in enumerate(zip(*self._halves, strict=True)):
-            seen += one + other
+        for i in range(BUCKETS - 1):
+            seen += self._halves[0][i] + self._halves[1][i]
             if seen >= wanted:
                 return _middle_of(i)
         return _middle_of(BUCKETS - 1)

@@ -86,7 +86,8 @@ class Report:
             created_at=created_at,
             removed=self.removed,
             stages_ms=tuple(self.stages_ms.items()),
-            rung=max(self.rung, self._needed(level)),
+            # The controller's lower rungs say what it fears; what this answer lost says where it stands.
+            rung=max(min(self.rung, Rung.NARROW), self._needed(level)),
         )
 
     def _needed(self, level: Level) -> Rung:
