@@ -1,6 +1,6 @@
 """
-The breaker against a model of forty lines that knows only what may never happen, driven at random: time, verdicts of any
-age, twice, and never.
+The breaker against a model that knows only what may never happen, driven at random: time, verdicts of any age, twice,
+and never.
 
 More steps: TUTTI_STATEFUL_EXAMPLES=2000 pytest tests/unit/core/test_breaker_model.py
 """
