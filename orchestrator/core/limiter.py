@@ -2,9 +2,9 @@
 How many calls one dependency may have in flight: a bulkhead, and inside it a limit that follows the round-trip time.
 
 Gradient2 (Netflix concurrency-limits) with three repairs: a window with drops shrinks the limit; the limit only grows
-when nothing queues; and the queue we make ourselves is not taken for the usual round trip. No waiting room: within
-100 ms a queue is a lie. It has no clock; whoever made the call ends its slot once, with what the call taught.
-Source: resilience specification §1.3; the third repair is ours (see `_remember`).
+when nothing queues; and what a call may take bounds what counts as queueing. No waiting room: within 100 ms a queue is
+a lie. It has no clock; whoever made the call ends its slot once, with what the call taught.
+Source: resilience specification §1.3; the third repair is ours (see `LimiterPolicy`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ MIN_RTT_S = 1e-6
 @dataclass(frozen=True, slots=True)
 class LimiterPolicy:
     """
-    How the limit moves. All values but the bulkhead are the resilience specification's §1.3.
+    How the limit moves. All values but max_inflight, easy_s and hard_s are the resilience specification's §1.3.
 
     max_inflight      the bulkhead; the limit never goes above. Derived: 1,411 requests/s, the most measured on two
                       cores, each 40 ms in a hung dependency are 56 in flight; twice that
     tolerance         round trips may be this much longer than usual before the limit shrinks
+    easy_s            a shorter mean round trip is never queueing: a quarter of the 40 ms a source may take. Without it
+                      a coalesced dependency, whose round trip grows with the load it carries easily, lost 30 % of its
+                      calls for 10 s when the load rose tenfold to 71 % of what it can do (simulated)
+    hard_s            a longer one always is, however usual: 0.6 of those 40 ms, well below the 0.8 at which the breaker
+                      calls an answer slow. Without it the usual round trip follows our own queue: 10 % overload settled
+                      at 33 ms, held only by timeouts; with it at 23 ms, none timed out, as many answered (simulated)
     smoothing         weight of a window's answer
     queue             calls the limit grows by, times smoothing, in a window in which nothing queued
     backoff           factor of the limit for a window with drops
@@ -34,6 +40,8 @@ class LimiterPolicy:
     min_limit: int = 4
     initial: int = 20
     tolerance: float = 1.5
+    easy_s: float = 0.010
+    hard_s: float = 0.024
     smoothing: float = 0.2
     queue: float = 4.0
     backoff: float = 0.9
@@ -176,27 +184,20 @@ class Limiter:
         if self._drops or short_s is None:
             self._limit = self._within(self._limit * policy.backoff)
             return
-        gradient = min(1.0, max(0.5, policy.tolerance * self._long_s / short_s))
+        fair_s = min(policy.hard_s, max(policy.easy_s, policy.tolerance * self._long_s))
+        gradient = min(1.0, max(0.5, fair_s / short_s))
         # Adding the queue while the gradient is below 1 has a fixed point of queue / (1 - gradient), so that a mild
         # overload never sheds (Netflix concurrency-limits#134).
         wanted = gradient * self._limit + (policy.queue if gradient == 1.0 else 0.0)
         self._limit = self._within((1 - policy.smoothing) * self._limit + policy.smoothing * wanted)
 
     def _remember(self, short_s: float) -> None:
-        """
-        Let the usual round trip follow: a plain mean while warming up, exponential afterwards.
-
-        A window that used the whole limit measures our own queue, so it may only lower the average; at the smallest
-        limit there is no queue of ours, so a dependency that has become slower is believed there. Measured (simulated
-        10 % overload, 10 workers of 5 ms, cap 40 ms): plain Gradient2 takes its queue for usual within 2 minutes and
-        settles at 33 ms and 65 in flight, held only by timeouts; so, 14 ms and 33 in flight with the same throughput.
-        The price: one that stays twice as slow under overload gets 90 % of what it could answer.
-        """
+        """Let the usual round trip follow: a plain mean while warming up, exponential afterwards."""
         policy = self._policy
         if self._n_long < policy.warm_up_windows:
             self._n_long += 1
             self._long_s += (short_s - self._long_s) / self._n_long
-        elif short_s < self._long_s or self._peak < self.limit or self.limit == policy.min_limit:
+        else:
             self._long_s += (short_s - self._long_s) * 2 / (policy.long_windows + 1)
         # Coming out of a long overload the average would take minutes to fall.
         if self._long_s > 2 * short_s:
