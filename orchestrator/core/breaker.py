@@ -24,6 +24,13 @@ RAMP_S, LEAST_RAMP = 10.0, 0.1
 """Borrowed: Envoy's slow start, aggression 1 (specification §1.3)."""
 
 
+STABLE_S = RAMP_S + SPAN_S
+"""
+Closed for so long, the next opening waits as the first did. Derived: before the ramp's end the dependency has not
+carried its whole load, and then one window of it; reset on closing, one that flaps would be asked every second for good.
+"""
+
+
 class State(Enum):
     """The last three are an operator's."""
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from orchestrator.core.breaker import TRANSITIONS, Breaker, BreakerPolicy, Permit, Signal, State
+from orchestrator.core.breaker import STABLE_S, TRANSITIONS, Breaker, BreakerPolicy, Permit, Signal, State
 
 POLICY = BreakerPolicy()
 LEASE_S = 0.04
@@ -215,7 +215,7 @@ class TestOpen:
 
         assert all(most / 2 <= wait <= most + 0.1 for wait, most in zip(waits, longest, strict=True)), waits
 
-        now += 11
+        now += STABLE_S
         tripped(breaker, now)
         assert breaker.try_acquire(now + 1.0, LEASE_S) is not None
 
