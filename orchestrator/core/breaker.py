@@ -26,8 +26,8 @@ RAMP_S, LEAST_RAMP = 10.0, 0.1
 
 STABLE_S = RAMP_S + SPAN_S
 """
-Closed for so long, the next opening waits as the first did. Derived: before the ramp's end the dependency has not
-carried its whole load, and then one window of it; reset on closing, one that flaps would be asked every second for good.
+Closed for so long, the next opening waits as the first did. Derived: before the end of the ramp it has not
+carried its whole load, and then one window of it. Reset on closing, one that flaps would be asked every second.
 """
 
 
