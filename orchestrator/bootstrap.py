@@ -232,5 +232,5 @@ def _made_by(settings: Settings, catalogue: Catalogue) -> str:
     versions: list[str] = []
     for name in [source.name for source in settings.sources] + [settings.reranker.name]:
         versions.append(artefacts.read_aliases(settings.data.path / "models", name).get(ARM, ""))
-    made_of = settings.model_dump_json(exclude={"edge", "redis", "log", "budget", "stages"})
+    made_of = settings.model_dump_json(exclude={"edge", "admission", "redis", "log", "budget", "stages"})
     return hashlib.sha256("\n".join([made_of, catalogue.digest, *versions]).encode()).hexdigest()[:16]
