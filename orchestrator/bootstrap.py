@@ -24,6 +24,7 @@ import numpy as np
 
 from orchestrator.adapters import catalogue as catalogues
 from orchestrator.adapters import redis_client
+from orchestrator.adapters.event_loop import LoopWatch
 from orchestrator.adapters.feast_reader import FeastRedisReader
 from orchestrator.adapters.grpc_channel import open_channel
 from orchestrator.adapters.grpc_reranker import GrpcReranker
@@ -77,7 +78,11 @@ class Overrides:
 
 @dataclass(slots=True)
 class Running:
-    """A running orchestrator, as the edge and the batch command see it."""
+    """
+    A running orchestrator, as the edge and the batch command see it.
+
+    is_draining: the process was told to stop; who asks is still answered, but should go elsewhere next.
+    """
 
     settings: Settings
     pipeline: Pipeline
@@ -85,6 +90,8 @@ class Running:
     events: EventLog
     channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
     is_ready: bool = False
+    is_draining: bool = False
+    loop: LoopWatch = field(default_factory=LoopWatch)
 
     async def checks(self) -> dict[str, str]:
         """Dependency → "ok", or why it is not. Only `popular` gates readiness: slates go out without the rest."""
@@ -147,8 +154,12 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
         )
         pipeline = Pipeline(settings, parts, _made_by(settings, catalogue))
         stack.push_async_callback(pipeline.drain)
-        running = Running(settings, pipeline, catalogue, given.events or RedisEvents(redis), channels)
+        loop = LoopWatch(given.metrics or metrics)
+        stack.callback(loop.stop)
+        running = Running(settings, pipeline, catalogue, given.events or RedisEvents(redis), channels, loop=loop)
         await _warm_up(running)
+        # Not before: loading and the full collection of the warm-up are stalls that nobody waits for.
+        loop.start()
         yield running
         running.is_ready = False
 
