@@ -25,11 +25,13 @@ from orchestrator.core.model import (
     ItemFilter,
     Kept,
     Level,
+    Loss,
     Lost,
     Mask,
     Placement,
     Query,
     Retrieved,
+    Rung,
     Slate,
     SlateItem,
     StageList,
@@ -74,26 +76,36 @@ class Pipeline:
         self._weights: Mapping[str, float] = {source.name: source.weight for source in settings.sources}
         self._background: dict[str, asyncio.Task[None]] = {}
 
-    async def recommend(self, query: Query, budget_s: float | None = None) -> Slate:
+    async def recommend(
+        self, query: Query, budget_s: float | None = None, *, queued_s: float = 0.0, floor: Rung = Rung.FULL
+    ) -> Slate:
         """
         The slate for *query*: never an error for a dependency's sake, never later than the budget.
 
         budget_s: may only lower the budget of the settings.
+        queued_s: how much of the budget was spent before the request reached us.
+        floor: the best rung that may be tried: STALE looks into the cache only, POPULAR calls nobody.
         """
         started = self._parts.monotonic()
-        deadline = self._deadline(started, budget_s)
+        deadline = self._deadline(started, budget_s, queued_s)
         report = Report()
-        slate = await self._look_up(query, deadline, report)
-        if slate is None:
+        slate = await self._look_up(query, deadline, report) if floor < Rung.POPULAR else None
+        if slate is None and floor >= Rung.STALE:
+            slate = self._without_calls(query, report)
+        elif slate is None:
             slate = await self._compute(query, deadline, report)
             self._remember(query, slate)
         summarise(query, slate, self._parts.monotonic() - started, self._parts.metrics)
         return slate
 
-    async def traced(self, query: Query, budget_s: float) -> tuple[Slate, list[StageList]]:
+    async def traced(
+        self, query: Query, budget_s: float, *, queued_s: float = 0.0, floor: Rung = Rung.FULL
+    ) -> tuple[Slate, list[StageList]]:
         """A slate computed past the cache, and the lists behind it: batch output and explanations."""
         report = Report()
-        deadline = Deadline.after(self._parts.monotonic(), budget_s, 0.0)
+        if floor >= Rung.STALE:
+            return self._without_calls(query, report), report.lists
+        deadline = Deadline.after(self._parts.monotonic(), max(0.0, budget_s - queued_s), 0.0)
         return await self._compute(query, deadline, report), report.lists
 
     async def _compute(self, query: Query, deadline: Deadline, report: Report) -> Slate:
@@ -108,6 +120,21 @@ class Pipeline:
         selected, _reserve = select(ranked, self._parts.catalogue.facts(ranked.keys), query.count, query.diversity)
         items = self._filled(query, user, slots(selected), allowed)
         return report.slate(items, self._parts.wall())
+
+    def _without_calls(self, query: Query, report: Report) -> Slate:
+        """What is popular here, or the caller's own list as it came: nothing leaves the process."""
+        allowed, nobody = self._allowed(query), UserContext.cold(0, 0)
+        for source in self._parts.sources:
+            report.source(source.name, Lost(Loss.SHED))
+        if query.subject is not None:
+            report.lost("user", Loss.SHED)
+        listed = self._fuse(query, {}, report)
+        facts = self._parts.catalogue.facts(listed.keys)
+        may_be_shown, report.removed = eligible(query, nobody, listed, facts, allowed)
+        selected, _reserve = select(
+            may_be_shown, self._parts.catalogue.facts(may_be_shown.keys), query.count, query.diversity
+        )
+        return report.slate(self._filled(query, None, slots(selected), allowed), self._parts.wall())
 
     # Stage 1: look up.
 
@@ -286,7 +313,7 @@ class Pipeline:
 
     def _refresh_later(self, query: Query) -> None:
         async def refresh() -> None:
-            slate = await self._compute(query, self._deadline(self._parts.monotonic(), None), Report())
+            slate = await self._compute(query, self._deadline(self._parts.monotonic()), Report())
             self._remember(query, slate)
 
         name = f"refresh {query.subject} {slate_cache.field_name(query, self._made_by)}"
@@ -316,10 +343,13 @@ class Pipeline:
         while self._background:
             await asyncio.wait(list(self._background.values()))
 
-    def _deadline(self, now: float, budget_s: float | None) -> Deadline:
+    def _deadline(self, now: float, budget_s: float | None = None, queued_s: float = 0.0) -> Deadline:
         settings = self._settings.budget
         total_s = settings.total_ms / 1000
-        return Deadline.after(now, min(total_s, budget_s or total_s), settings.reply_ms / 1000, total_s)
+        # What waiting cost is off the budget like a lower budget, so that later stages' reserves shrink with it;
+        # 0 is no time at all, not "as usual".
+        left_s = max(0.0, min(total_s, total_s if budget_s is None else budget_s) - queued_s)
+        return Deadline.after(now, left_s, settings.reply_ms / 1000, total_s)
 
 
 def _with_all(candidates: Candidates, keys: Sequence[int]) -> Candidates:
