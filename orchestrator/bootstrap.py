@@ -24,6 +24,7 @@ import numpy as np
 
 from orchestrator.adapters import catalogue as catalogues
 from orchestrator.adapters import redis_client
+from orchestrator.adapters.event_loop import LoopWatch
 from orchestrator.adapters.feast_reader import FeastRedisReader
 from orchestrator.adapters.grpc_channel import open_channel
 from orchestrator.adapters.grpc_reranker import GrpcReranker
@@ -34,6 +35,7 @@ from orchestrator.adapters.redis_slates import RedisSlates
 from orchestrator.adapters.shop_clock import shop_clock
 from orchestrator.adapters.user_reader import RedisUserReader
 from orchestrator.core.model import Level, Placement, Query
+from orchestrator.degradation import Degradation
 from orchestrator.guard import Guard
 from orchestrator.pipeline import Collaborators, Pipeline
 from orchestrator.ports import (
@@ -77,7 +79,11 @@ class Overrides:
 
 @dataclass(slots=True)
 class Running:
-    """A running orchestrator, as the edge and the batch command see it."""
+    """
+    A running orchestrator, as the edge and the batch command see it.
+
+    is_draining: the process was told to stop; who asks is still answered, but should go elsewhere next.
+    """
 
     settings: Settings
     pipeline: Pipeline
@@ -85,6 +91,8 @@ class Running:
     events: EventLog
     channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
     is_ready: bool = False
+    is_draining: bool = False
+    loop: LoopWatch = field(default_factory=LoopWatch)
 
     async def checks(self) -> dict[str, str]:
         """Dependency → "ok", or why it is not. Only `popular` gates readiness: slates go out without the rest."""
@@ -113,7 +121,16 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
         data = settings.data.path
         now = shop_clock(data, settings.data.clock)
         catalogue = given.catalogue or _catalogue(data)
-        guard = Guard(time.monotonic, given.metrics or metrics)
+        told = given.metrics or metrics
+        loop = LoopWatch(told)
+        stack.callback(loop.stop)
+        guard = Guard(
+            time.monotonic,
+            told,
+            protects=settings.guard.enabled,
+            max_in_flight=settings.guard.max_in_flight,
+            stalled_s=loop.stalled_s,
+        )
         channels: dict[str, grpc.aio.Channel] = {}
         redis = redis_client.connect(settings.redis)
         stack.push_async_callback(redis.aclose)
@@ -140,7 +157,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
             slates=given.slates or await _slates(stack, settings.redis.url),
             catalogue=catalogue,
             guard=guard,
-            metrics=given.metrics or metrics,
+            metrics=told,
             # Not the loop's clock: uvloop's stands still within one turn and counts whole milliseconds.
             monotonic=time.monotonic,
             wall=time.time,
@@ -149,8 +166,13 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
         _know_dependencies(guard, settings)
         pipeline = Pipeline(settings, parts, _made_by(settings, catalogue))
         stack.push_async_callback(pipeline.drain)
-        running = Running(settings, pipeline, catalogue, given.events or RedisEvents(redis), channels)
+        running = Running(settings, pipeline, catalogue, given.events or RedisEvents(redis), channels, loop=loop)
         await _warm_up(running)
+        # Not before: loading and the full collection of the warm-up are stalls that nobody waits for.
+        loop.start()
+        degradation = Degradation(settings, pipeline, guard, told, time.monotonic, lambda: loop.lag.smoothed_s)
+        observer = asyncio.create_task(degradation.keep_observing(), name="degradation")
+        stack.callback(observer.cancel)
         yield running
         running.is_ready = False
 
@@ -251,5 +273,7 @@ def _made_by(settings: Settings, catalogue: Catalogue) -> str:
     versions: list[str] = []
     for name in [source.name for source in settings.sources] + [settings.reranker.name]:
         versions.append(artefacts.read_aliases(settings.data.path / "models", name).get(ARM, ""))
-    made_of = settings.model_dump_json(exclude={"edge", "redis", "log", "budget", "stages"})
+    made_of = settings.model_dump_json(
+        exclude={"edge", "admission", "guard", "ladder", "redis", "log", "budget", "stages"}
+    )
     return hashlib.sha256("\n".join([made_of, catalogue.digest, *versions]).encode()).hexdigest()[:16]

@@ -22,6 +22,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from orchestrator.core.breaker import State
 from orchestrator.core.deadline import Deadline
 from orchestrator.core.dependency import Attempt, Dependency, Kind, Policy
+from orchestrator.core.limiter import LimiterPolicy
 from orchestrator.core.model import Kept, Loss, Lost
 from orchestrator.core.outcomes import Judgement
 from orchestrator.core.retry import retry_wait_s
@@ -32,6 +33,11 @@ from orchestrator.telemetry import Metrics, log
 T = TypeVar("T")
 MakeCall = Callable[[float, int], Awaitable[T]]
 """(timeout in seconds, replica) → what the dependency answers."""
+
+MAX_IN_FLIGHT = LimiterPolicy().max_inflight
+
+UNLIMITED = LimiterPolicy(max_inflight=1_000_000, min_limit=1_000_000, initial=1_000_000)
+"""A limit nobody meets."""
 
 LATE_TURNS = 3
 """Turns of the loop after the timer. Derived: uvloop fires timers before it reads sockets, so an answer is read in the
@@ -57,6 +63,9 @@ class Guard:
     Args:
         now: the monotonic clock, in seconds.
         dependencies: what is known of them; one that is not among them gets the default policy at its first call.
+        protects: False leaves each call its slice of the deadline and nothing else: nobody is refused, tried again or
+            hedged. For a batch that bounds itself.
+        max_in_flight: most attempts in flight to one dependency.
         stalled_s: (since, now) → seconds the event loop stood still in between, which nobody else is blamed for.
     """
 
@@ -66,23 +75,30 @@ class Guard:
         metrics: Metrics,
         dependencies: Iterable[Dependency] = (),
         rng: random.Random | None = None,
+        *,
+        protects: bool = True,
+        max_in_flight: int = MAX_IN_FLIGHT,
         stalled_s: Callable[[float, float], float] = lambda since, now: 0.0,
     ) -> None:
         self._now = now
+        self._protects = protects
+        self._limiter = LimiterPolicy(max_inflight=max_in_flight) if protects else UNLIMITED
         self._stalled_s = stalled_s
         self._metrics = metrics
         self._rng = rng or random.Random()  # noqa: S311  # jitter, not a secret
         self._attempts: dict[tuple[str, Kind, str], Counter] = {}
         self.dependencies = {dependency.name: dependency for dependency in dependencies}
-        self.is_lean = False
+        self.is_lean = not protects
         """No hedges and no retries: the ladder's first rung. Set by whoever observes the ladder."""
 
     def dependency(self, name: str, cap_s: float, replicas: int = 1) -> Dependency:
         """What is remembered of *name*; made at its first mention."""
         known = self.dependencies.get(name)
         if known is None:
-            known = Dependency(name, Policy(cap_s, replicas), self._rng, self._telling(name))
-            self.dependencies[name] = known
+            policy = Policy(cap_s, replicas, hedged=self._protects, limiter=self._limiter)
+            known = self.dependencies[name] = Dependency(name, policy, self._rng, self._telling(name))
+            if not self._protects:
+                known.breaker.metrics_only(self._now())
         return known
 
     async def call(

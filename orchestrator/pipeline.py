@@ -94,7 +94,7 @@ class Pipeline:
             floor: the best rung that admission grants. STALE: what is remembered, else popular; POPULAR: no call.
         """
         started = self._parts.monotonic()
-        deadline = self._deadline(started - queued_s, budget_s)
+        deadline = self._deadline(started, budget_s, queued_s)
         report = Report(rung=self.rung)
         try:
             # Every stage keeps to its slice, so this never fires; a stage that does not is a bug, and counted as one.
@@ -118,18 +118,14 @@ class Pipeline:
         self._remember(query, slate)
         return slate
 
-    def _without_calls(self, query: Query, report: Report, loss: Loss) -> Slate:
-        """The last rung: the pure stages alone, on a shopper of whom nothing is known. Asks nobody and never fails."""
-        report.lost("admission" if loss is Loss.SHED else "request", loss)
-        features = self._parts.features
-        nobody = UserContext.cold(features.n_numeric, features.n_categorical)
-        fused = self._fuse(query, {}, report)
-        return self._finish(query, nobody, fused, self._allowed(query), report)
-
-    async def traced(self, query: Query, budget_s: float) -> tuple[Slate, list[StageList]]:
+    async def traced(
+        self, query: Query, budget_s: float, *, queued_s: float = 0.0, floor: Rung = Rung.FULL
+    ) -> tuple[Slate, list[StageList]]:
         """A slate computed past the cache, and the lists behind it: batch output and explanations."""
-        report = Report()
-        deadline = Deadline.after(self._parts.monotonic(), budget_s, 0.0)
+        report = Report(rung=self.rung)
+        if floor >= Rung.STALE:
+            return self._without_calls(query, report, Loss.SHED), report.lists
+        deadline = Deadline.after(self._parts.monotonic(), max(0.0, budget_s - queued_s), 0.0)
         return await self._compute(query, deadline, report), report.lists
 
     async def _compute(self, query: Query, deadline: Deadline, report: Report) -> Slate:
@@ -152,6 +148,20 @@ class Pipeline:
         selected, _reserve = select(ranked, self._parts.catalogue.facts(ranked.keys), query.count, query.diversity)
         items = self._filled(query, user, slots(selected), allowed)
         return report.slate(items, self._parts.wall())
+
+    def _without_calls(self, query: Query, report: Report, loss: Loss) -> Slate:
+        """The last rung: what is popular here, or the caller's own list as it came. Asks nobody and never fails."""
+        for source in self._parts.sources:
+            report.source(source.name, Lost(loss))
+        if query.subject is not None:
+            report.lost("user", loss)
+        features = self._parts.features
+        nobody = UserContext.cold(features.n_numeric, features.n_categorical)
+        allowed = self._allowed(query)
+        listed = self._fuse(query, {}, report)
+        facts = self._parts.catalogue.facts(listed.keys)
+        may_be_shown, report.removed = eligible(query, nobody, listed, facts, allowed)
+        return self._finish(query, nobody, may_be_shown, allowed, report)
 
     # Stage 1: look up.
 
@@ -331,7 +341,7 @@ class Pipeline:
 
     def _refresh_later(self, query: Query) -> None:
         async def refresh() -> None:
-            slate = await self._compute(query, self._deadline(self._parts.monotonic(), None), Report())
+            slate = await self._compute(query, self._deadline(self._parts.monotonic()), Report())
             self._remember(query, slate)
 
         name = f"refresh {query.subject} {slate_cache.field_name(query, self._made_by)}"
@@ -388,10 +398,13 @@ class Pipeline:
         while self._background:
             await asyncio.wait(list(self._background.values()))
 
-    def _deadline(self, now: float, budget_s: float | None) -> Deadline:
+    def _deadline(self, now: float, budget_s: float | None = None, queued_s: float = 0.0) -> Deadline:
         settings = self._settings.budget
         total_s = settings.total_ms / 1000
-        return Deadline.after(now, min(total_s, budget_s or total_s), settings.reply_ms / 1000, total_s)
+        # What waiting cost is off the budget like a lower budget, so that later stages' reserves shrink with it;
+        # 0 is no time at all, not "as usual".
+        left_s = max(0.0, min(total_s, total_s if budget_s is None else budget_s) - queued_s)
+        return Deadline.after(now, left_s, settings.reply_ms / 1000, total_s)
 
 
 def _with_all(candidates: Candidates, keys: Sequence[int]) -> Candidates:

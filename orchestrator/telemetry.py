@@ -18,6 +18,9 @@ from orchestrator.core.model import Query, Slate
 LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0)
 """The promise (0.1 s) and the stage caps (0.035) are edges, so that a share under them can be read exactly."""
 
+LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.07, 0.1, 0.25, 0.5, 1.0)
+"""Every threshold of admission is an edge."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
@@ -44,6 +47,11 @@ class Metrics:
     slate_cache: Counter
     side_effect_failures: Counter
     events: Counter
+    admitted: Counter
+    shed: Counter
+    arrivals_expired: Counter
+    loop_lag_seconds: Histogram
+    loop_stalls: Counter
 
 
 def new_metrics() -> Metrics:
@@ -91,6 +99,20 @@ def new_metrics() -> Metrics:
             "tutti_side_effect_failures", "Work after the answer that failed.", ["effect"], registry=r
         ),
         events=Counter("tutti_events", "Events received.", ["outcome"], registry=r),
+        admitted=Counter(
+            "tutti_admitted", "Calls for a slate that were let in, and how far.", ["priority", "rung"], registry=r
+        ),
+        shed=Counter("tutti_shed", "Calls turned away with 503 before they were read.", ["priority"], registry=r),
+        arrivals_expired=Counter(
+            "tutti_arrivals_expired",
+            "Requests whose proxy's stamp left them no time: believed, or doubted because too many said so.",
+            ["verdict"],
+            registry=r,
+        ),
+        loop_lag_seconds=Histogram(
+            "tutti_loop_lag_seconds", "Lateness of the event loop's heartbeat.", buckets=LAG_BUCKETS_S, registry=r
+        ),
+        loop_stalls=Counter("tutti_loop_stalls", "Times the event loop was held up for 50 ms or more.", registry=r),
     )
 
 
