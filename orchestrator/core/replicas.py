@@ -97,9 +97,6 @@ class Replicas:
         """A call to *replica* has ended; results that say nothing about it are not recorded."""
         self._sweep_if_due(now)
         known = self._replicas[replica]
-        # A call that was under way when its replica was ejected tells nothing of the time after.
-        if known.ejected_at is not None:
-            return
         if not known.calls:
             known.since = now
         known.calls += 1
@@ -134,6 +131,7 @@ class Replicas:
         for known in self._replicas:
             if known.ejected_at is not None and now > known.ejected_at + self._ejection_s(known):
                 known.ejected_at = None
+                # What ended meanwhile was under way when it was ejected.
                 known.count_anew(now)
 
     def _is_outlier(self, known: _Replica, now: float) -> bool:

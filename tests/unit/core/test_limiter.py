@@ -219,6 +219,18 @@ def test_a_limit_below_what_is_in_flight_refuses_until_enough_has_drained():
     assert limiter.in_flight == 0
 
 
+def test_calls_that_began_in_an_earlier_window_still_count_as_load():
+    limiter = Limiter(POLICY)
+    slots = filled(limiter)
+
+    for began_at in (0.0, 1.0):
+        for i in range(POLICY.min_samples):
+            slots.pop().drop(began_at + (WINDOW_S if i else 0))
+
+    # 20 less a tenth, twice, though nothing began in the second window.
+    assert limiter.limit == 16
+
+
 # case 40: bulkhead_isolation
 def test_a_hung_dependency_takes_no_place_of_another():
     hung, healthy = Limiter(POLICY), Limiter(POLICY)

@@ -178,7 +178,10 @@ def test_results_of_ten_seconds_ago_convict_nobody():
 
 def test_an_hour_of_silence_is_good_conduct():
     replicas, at = one_ejected()
-    replicas.ejected(at + 5.25)
+    for length_s in (5, 10):
+        at = judged(replicas, at + length_s + 0.25, r0="xxxxx", r1=".....")
+        assert replicas.ejected(at) == {0}
+    replicas.ejected(at + 15.25)
     now = at + 3600.0
     replicas.ejected(now)
 
@@ -186,6 +189,14 @@ def test_an_hour_of_silence_is_good_conduct():
 
     assert replicas.ejected(at) == {0}
     assert replicas.ejected(at + 5.25) == frozenset()
+
+
+def test_the_first_results_of_a_process_count_whatever_the_clock_says():
+    replicas = some_replicas()
+
+    now = judged(replicas, 5e6, r0="xxxxx", r1=".....")
+
+    assert replicas.ejected(now) == {0}
 
 
 def test_answers_that_were_under_way_at_the_ejection_are_not_held_against_it():
@@ -205,7 +216,15 @@ def test_the_ejected_one_is_tried_again_when_the_others_are_no_better():
 
     assert replicas.ejected(now) == {1}
     assert replicas.pick(now) == 0
-    # Nobody's next ejection is longer for it.
+
+
+def test_nobody_stays_out_longer_for_an_outage_of_all():
+    replicas, now = one_ejected()
+
+    for failing in ("r1", "r0") * 10:
+        now = judged(replicas, now, **{failing: "xxxxx"})
+
+    assert replicas.ejected(now) == {0}
     assert replicas.ejected(now + 5.25) == frozenset()
 
 
