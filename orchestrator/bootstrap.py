@@ -13,7 +13,7 @@ import gc
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ import numpy as np
 
 from orchestrator.adapters import catalogue as catalogues
 from orchestrator.adapters import redis_client
+from orchestrator.adapters.event_loop import LoopWatch
 from orchestrator.adapters.feast_reader import FeastRedisReader
 from orchestrator.adapters.grpc_channel import open_channel
 from orchestrator.adapters.grpc_reranker import GrpcReranker
@@ -34,6 +35,7 @@ from orchestrator.adapters.redis_slates import RedisSlates
 from orchestrator.adapters.shop_clock import shop_clock
 from orchestrator.adapters.user_reader import RedisUserReader
 from orchestrator.core.model import Level, Placement, Query
+from orchestrator.degradation import Degradation
 from orchestrator.guard import Guard
 from orchestrator.pipeline import Collaborators, Pipeline
 from orchestrator.ports import (
@@ -45,7 +47,7 @@ from orchestrator.ports import (
     Reranker,
     SlateCache,
 )
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, Targets
 from orchestrator.telemetry import Metrics, log, metrics
 from protos import artefacts
 from protos.feast_layout import ReadPlan
@@ -77,7 +79,11 @@ class Overrides:
 
 @dataclass(slots=True)
 class Running:
-    """A running orchestrator, as the edge and the batch command see it."""
+    """
+    A running orchestrator, as the edge and the batch command see it.
+
+    is_draining: the process was told to stop; who asks is still answered, but should go elsewhere next.
+    """
 
     settings: Settings
     pipeline: Pipeline
@@ -85,6 +91,8 @@ class Running:
     events: EventLog
     channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
     is_ready: bool = False
+    is_draining: bool = False
+    loop: LoopWatch = field(default_factory=LoopWatch)
 
     async def checks(self) -> dict[str, str]:
         """Dependency → "ok", or why it is not. Only `popular` gates readiness: slates go out without the rest."""
@@ -113,6 +121,16 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
         data = settings.data.path
         now = shop_clock(data, settings.data.clock)
         catalogue = given.catalogue or _catalogue(data)
+        told = given.metrics or metrics
+        loop = LoopWatch(told)
+        stack.callback(loop.stop)
+        guard = Guard(
+            time.monotonic,
+            told,
+            protects=settings.guard.enabled,
+            max_in_flight=settings.guard.max_in_flight,
+            stalled_s=loop.stalled_s,
+        )
         channels: dict[str, grpc.aio.Channel] = {}
         redis = redis_client.connect(settings.redis)
         stack.push_async_callback(redis.aclose)
@@ -122,7 +140,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
             or tuple(
                 GrpcSource(
                     source.name,
-                    _channel(stack, channels, source.name, source.targets),
+                    _channels(stack, channels, source.name, source.targets),
                     catalogue.size,
                     catalogue.digest,
                     now,
@@ -131,24 +149,30 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
             ),
             reranker=given.reranker
             or GrpcReranker(
-                _channel(stack, channels, settings.reranker.name, settings.reranker.targets),
+                _channels(stack, channels, settings.reranker.name, settings.reranker.targets),
                 plan.digest if plan is not None else "",
                 now,
             ),
             features=given.features or await _user_reader(stack, plan, settings.redis.url, now),
             slates=given.slates or await _slates(stack, settings.redis.url),
             catalogue=catalogue,
-            guard=Guard(time.monotonic, given.metrics or metrics),
-            metrics=given.metrics or metrics,
+            guard=guard,
+            metrics=told,
             # Not the loop's clock: uvloop's stands still within one turn and counts whole milliseconds.
             monotonic=time.monotonic,
             wall=time.time,
             rng=given.rng or random.Random(),  # noqa: S311  # jitter, not a secret
         )
+        _know_dependencies(guard, settings)
         pipeline = Pipeline(settings, parts, _made_by(settings, catalogue))
         stack.push_async_callback(pipeline.drain)
-        running = Running(settings, pipeline, catalogue, given.events or RedisEvents(redis), channels)
+        running = Running(settings, pipeline, catalogue, given.events or RedisEvents(redis), channels, loop=loop)
         await _warm_up(running)
+        # Not before: loading and the full collection of the warm-up are stalls that nobody waits for.
+        loop.start()
+        degradation = Degradation(settings, pipeline, guard, told, time.monotonic, lambda: loop.lag.smoothed_s)
+        observer = asyncio.create_task(degradation.keep_observing(), name="degradation")
+        stack.callback(observer.cancel)
         yield running
         running.is_ready = False
 
@@ -181,14 +205,31 @@ async def _connected(channel: grpc.aio.Channel) -> None:
         log.warning("not_connected", within_s=CONNECT_WITHIN_S)
 
 
-def _channel(
-    stack: AsyncExitStack, channels: dict[str, grpc.aio.Channel], name: str, targets: Mapping[str, str]
-) -> grpc.aio.Channel:
-    if ARM not in targets:
+def _channels(
+    stack: AsyncExitStack, channels: dict[str, grpc.aio.Channel], name: str, targets: Targets
+) -> list[grpc.aio.Channel]:
+    """One channel for each replica of *name*; known as `name`, or `name:0`, `name:1` when there are several."""
+    addresses = targets.get(ARM, ())
+    if not addresses:
         raise NotReady(f"{name} has no address: give it targets.{ARM} in the settings, or start it with `tutti up`")
-    channel = channels[name] = open_channel(targets[ARM])
-    stack.push_async_callback(channel.close)
-    return channel
+    opened = []
+    for replica, address in enumerate(addresses):
+        channel = open_channel(address)
+        channels[name if len(addresses) == 1 else f"{name}:{replica}"] = channel
+        stack.push_async_callback(channel.close)
+        opened.append(channel)
+    return opened
+
+
+def _know_dependencies(guard: Guard, settings: Settings) -> None:
+    """Tell the guard how many replicas each dependency has; all else it finds out by calling."""
+    stages = settings.stages
+    for source in settings.sources:
+        guard.dependency(
+            source.name, stages.retrieve.cap_ms / 1000 * source.share, len(source.targets.get(ARM, ())) or 1
+        )
+    reranker = settings.reranker
+    guard.dependency(reranker.name, stages.rerank.cap_ms / 1000, len(reranker.targets.get(ARM, ())) or 1)
 
 
 async def _user_reader(
@@ -232,5 +273,7 @@ def _made_by(settings: Settings, catalogue: Catalogue) -> str:
     versions: list[str] = []
     for name in [source.name for source in settings.sources] + [settings.reranker.name]:
         versions.append(artefacts.read_aliases(settings.data.path / "models", name).get(ARM, ""))
-    made_of = settings.model_dump_json(exclude={"edge", "redis", "log", "budget", "stages"})
+    made_of = settings.model_dump_json(
+        exclude={"edge", "admission", "guard", "ladder", "redis", "log", "budget", "stages"}
+    )
     return hashlib.sha256("\n".join([made_of, catalogue.digest, *versions]).encode()).hexdigest()[:16]

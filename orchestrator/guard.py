@@ -1,50 +1,114 @@
 """
 The only place where policy and an await meet: one guarded call to one dependency, Kept or Lost.
 
-Today the policies are the stage's share of the deadline and a backstop timer; breaker, limiter, retry
-budget and hedging take their place here and nowhere else. Losses are values; what has no name becomes
-UNCLASSIFIED, with its trace, and its objective is zero.
+What may be tried is decided in `core.dependency`; here it is awaited, raced and told how it ended:
+
+    first attempt ──late──▶ hedge on another replica, first answer wins, the loser is cancelled
+          └──nobody there──▶ at most one retry, inside the same end
+
+Losses are values; what has no name becomes UNCLASSIFIED, with its trace, and its objective is zero.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import random
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
+from prometheus_client import Counter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+
+from orchestrator.core.breaker import State
 from orchestrator.core.deadline import Deadline
+from orchestrator.core.dependency import Attempt, Dependency, Kind, Policy
+from orchestrator.core.limiter import LimiterPolicy
 from orchestrator.core.model import Kept, Loss, Lost
+from orchestrator.core.outcomes import Judgement
+from orchestrator.core.retry import retry_wait_s
 from orchestrator.ports import DependencyError
 from orchestrator.settings import Stage
 from orchestrator.telemetry import Metrics, log
 
 T = TypeVar("T")
+MakeCall = Callable[[float, int], Awaitable[T]]
+"""(timeout in seconds, replica) → what the dependency answers."""
+
+MAX_IN_FLIGHT = LimiterPolicy().max_inflight
+
+UNLIMITED = LimiterPolicy(max_inflight=1_000_000, min_limit=1_000_000, initial=1_000_000)
+"""A limit nobody meets."""
 
 LATE_TURNS = 3
 """Turns of the loop after the timer. Derived: uvloop fires timers before it reads sockets, so an answer is read in the
 first turn after, wakes its reader in the second and ends the call in the third."""
 
 
-class Guard:
-    """Calls dependencies under their policies. *now* is the monotonic clock, in seconds."""
+class _LostAttempt(Exception):
+    """An attempt without an answer, on its way from the race to whoever decides about a retry."""
 
-    def __init__(self, now: Callable[[], float], metrics: Metrics) -> None:
+    def __init__(self, loss: Loss, replica: int) -> None:
+        self.loss = loss
+        self.replica = replica
+
+
+class _NobodyThere(_LostAttempt):
+    """The one kind of lost attempt that may be tried again."""
+
+
+class Guard:
+    """
+    Calls dependencies under their policies.
+
+    Args:
+        now: the monotonic clock, in seconds.
+        dependencies: what is known of them; one that is not among them gets the default policy at its first call.
+        protects: False leaves each call its slice of the deadline and nothing else: nobody is refused, tried again or
+            hedged. For a batch that bounds itself.
+        max_in_flight: most attempts in flight to one dependency.
+        stalled_s: (since, now) → seconds the event loop stood still in between, which nobody else is blamed for.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        metrics: Metrics,
+        dependencies: Iterable[Dependency] = (),
+        rng: random.Random | None = None,
+        *,
+        protects: bool = True,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        stalled_s: Callable[[float, float], float] = lambda since, now: 0.0,
+    ) -> None:
         self._now = now
+        self._protects = protects
+        self._limiter = LimiterPolicy(max_inflight=max_in_flight) if protects else UNLIMITED
+        self._stalled_s = stalled_s
         self._metrics = metrics
+        self._rng = rng or random.Random()  # noqa: S311  # jitter, not a secret
+        self._attempts: dict[tuple[str, Kind, str], Counter] = {}
+        self.dependencies = {dependency.name: dependency for dependency in dependencies}
+        self.is_lean = not protects
+        """No hedges and no retries: the ladder's first rung. Set by whoever observes the ladder."""
+
+    def dependency(self, name: str, cap_s: float, replicas: int = 1) -> Dependency:
+        """What is remembered of *name*; made at its first mention."""
+        known = self.dependencies.get(name)
+        if known is None:
+            policy = Policy(cap_s, replicas, hedged=self._protects, limiter=self._limiter)
+            known = self.dependencies[name] = Dependency(name, policy, self._rng, self._telling(name))
+            if not self._protects:
+                known.breaker.metrics_only(self._now())
+        return known
 
     async def call(
-        self,
-        dependency: str,
-        stage: Stage,
-        deadline: Deadline,
-        make_call: Callable[[float], Awaitable[T]],
-        share: float = 1.0,
+        self, dependency: str, stage: Stage, deadline: Deadline, make_call: MakeCall[T], share: float = 1.0
     ) -> Kept[T] | Lost:
         """
-        Await `make_call(timeout_s)` within *stage*'s slice of *deadline*.
+        Await `make_call(timeout_s, replica)` within *stage*'s slice of *deadline*.
 
         Args:
-            dependency: metric label and, later, the breaker's name.
+            dependency: metric label, and whose breaker, limiter and budgets decide.
             share: of the stage's cap, in (0, 1].
 
         Returns:
@@ -54,25 +118,167 @@ class Guard:
             asyncio.CancelledError: the caller hung up. Nothing else.
         """
         started = self._now()
-        grace_s = stage.grace_ms / 1000
-        timeout_s = deadline.timeout(started, stage.cap_ms / 1000 * share, stage.reserve_after_ms / 1000, grace_s)
+        grace_s, cap_s = stage.grace_ms / 1000, stage.cap_ms / 1000 * share
+        timeout_s = deadline.timeout(started, cap_s, stage.reserve_after_ms / 1000, grace_s)
         if timeout_s is None:
             return self._lost(dependency, Loss.NO_BUDGET, started)
+        known = self.dependency(dependency, cap_s)
+        first = known.begin(started, timeout_s)
+        if isinstance(first, Loss):
+            return self._lost(dependency, first, started)
+        ends_at = started + timeout_s
+        try:
+            value = await self._raced(known, first, make_call, ends_at, grace_s)
+        except _NobodyThere as failed:
+            return await self._retried(known, failed, make_call, started, ends_at, grace_s)
+        except _LostAttempt as failed:
+            return self._lost(dependency, failed.loss, started)
+        return Kept(value, self._now() - started)
+
+    async def _raced(
+        self, known: Dependency, first: Attempt, make_call: MakeCall[T], ends_at: float, grace_s: float
+    ) -> T:
+        """
+        The first answer of *first* and, if it is late, of one more attempt on another replica.
+
+        Raises:
+            _LostAttempt: neither answered in time.
+        """
+        delay_s = None if self.is_lean else known.hedge_after(first.began_at, first.timeout_s)
+        if delay_s is None:
+            return await self._attempted(known, first, make_call, grace_s)
+        racing = {asyncio.create_task(self._attempted(known, first, make_call, grace_s)): first}
+        try:
+            await asyncio.wait(racing, timeout=delay_s)
+            now = self._now()
+            second = (
+                None if all(task.done() for task in racing) else known.begin_hedge(now, ends_at - now, first.replica)
+            )
+            if second is not None:
+                racing[asyncio.create_task(self._attempted(known, second, make_call, grace_s))] = second
+            answer = await _first_answer(racing)
+            now = self._now()
+            for attempt in racing.values():
+                attempt.let_go(now, superseded=True)
+            return answer
+        finally:
+            await _ended(racing)
+
+    async def _attempted(self, known: Dependency, attempt: Attempt, make_call: MakeCall[T], grace_s: float) -> T:
+        """
+        One attempt, ended whatever happens.
+
+        Raises:
+            _LostAttempt: with the loss; asyncio.CancelledError: the caller hung up, or the other one was faster.
+        """
         # The dependency times itself (gRPC's own deadline); this timer is for the one that does not.
         try:
-            value = await _within(timeout_s + grace_s, make_call(timeout_s))
+            value = await _within(attempt.timeout_s + grace_s, make_call(attempt.timeout_s, attempt.replica))
         except DependencyError as error:
-            return self._lost(dependency, error.loss, started)
+            loss = error.loss
         except TimeoutError:
-            return self._lost(dependency, Loss.DEADLINE, started)
+            loss = Loss.DEADLINE
+        except asyncio.CancelledError:
+            attempt.let_go(self._now())
+            self._count(known, attempt, "let_go")
+            raise
         except Exception:
-            log.exception("unclassified_loss", dependency=dependency)
-            return self._lost(dependency, Loss.UNCLASSIFIED, started)
-        return Kept(value, self._now() - started)
+            log.exception("unclassified_loss", dependency=known.name)
+            loss = Loss.UNCLASSIFIED
+        else:
+            self._end(attempt, None)
+            self._count(known, attempt, "ok")
+            return value
+        judgement = self._end(attempt, loss)
+        self._count(known, attempt, loss.value)
+        raise (_NobodyThere if judgement.may_retry else _LostAttempt)(loss, attempt.replica)
+
+    async def _retried(
+        self,
+        known: Dependency,
+        failed: _NobodyThere,
+        make_call: MakeCall[T],
+        started: float,
+        ends_at: float,
+        grace_s: float,
+    ) -> Kept[T] | Lost:
+        """One more attempt where the first found nobody, if there is time and budget; else the loss it was."""
+        now = self._now()
+        if self.is_lean or not known.may_retry(now, failed.loss, now - started, ends_at - now):
+            return self._lost(known.name, failed.loss, started)
+
+        # Made only after the first attempt failed, so that a healthy call pays nothing for it: the first turn of
+        # tenacity hears of that failure, its second makes the attempt.
+        async def again() -> T:
+            if retrying.statistics["attempt_number"] == 1:
+                raise failed
+            now = self._now()
+            besides = failed.replica if known.policy.replicas > 1 else None
+            attempt = known.begin(now, ends_at - now, Kind.RETRY, besides)
+            if isinstance(attempt, Loss):
+                raise _LostAttempt(failed.loss, failed.replica)
+            return await self._attempted(known, attempt, make_call, grace_s)
+
+        def wait_s(_: RetryCallState) -> float:
+            return retry_wait_s(self._rng)
+
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(2), wait=wait_s, retry=retry_if_exception_type(_NobodyThere), reraise=True
+        )
+        try:
+            return Kept(await retrying(again), self._now() - started)
+        except _LostAttempt as lost:
+            return self._lost(known.name, lost.loss, started)
+
+    def _end(self, attempt: Attempt, loss: Loss | None) -> Judgement:
+        now = self._now()
+        return attempt.end(now, loss, self._stalled_s(attempt.began_at, now))
 
     def _lost(self, dependency: str, loss: Loss, started: float) -> Lost:
         self._metrics.losses.labels(dependency, loss.value).inc()
         return Lost(loss, self._now() - started)
+
+    def _count(self, known: Dependency, attempt: Attempt, outcome: str) -> None:
+        key = (known.name, attempt.kind, outcome)
+        counter = self._attempts.get(key)
+        if counter is None:
+            # Looking up a child by its labels takes prometheus_client 5 µs; there are a dozen of them.
+            counter = self._attempts[key] = self._metrics.attempts.labels(known.name, attempt.kind.value, outcome)
+        counter.inc()
+
+    def _telling(self, name: str) -> Callable[[State, State], None]:
+        def tell(before: State, after: State) -> None:
+            self._metrics.breaker_changes.labels(name, after.value).inc()
+            log.warning("breaker", dependency=name, before=before.value, after=after.value)
+
+        return tell
+
+
+async def _first_answer(racing: Iterable[asyncio.Task[T]]) -> T:
+    """The first answer, or the first failure when there is none: the second attempt had less time."""
+    waiting, failed = set(racing), None
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            error = task.exception()
+            if error is None:
+                return task.result()
+            failed = failed or error
+    if failed is None:
+        raise AssertionError("a race has at least one attempt")
+    raise failed
+
+
+async def _ended(racing: Iterable[asyncio.Task[T]]) -> None:
+    """Cancel what still runs and let it end, so that no attempt outlives its request."""
+    tasks = set(racing)
+    for task in tasks:
+        task.cancel()
+    # One turn to be told; a call that will not listen is left behind rather than waited for.
+    await asyncio.wait(tasks, timeout=0)
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.exception()  # retrieved: the loser's failure is counted where it ended
 
 
 async def _within(timeout_s: float, awaitable: Awaitable[T]) -> T:

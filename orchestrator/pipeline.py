@@ -25,11 +25,13 @@ from orchestrator.core.model import (
     ItemFilter,
     Kept,
     Level,
+    Loss,
     Lost,
     Mask,
     Placement,
     Query,
     Retrieved,
+    Rung,
     Slate,
     SlateItem,
     StageList,
@@ -44,6 +46,10 @@ from orchestrator.telemetry import Metrics, log, summarise
 
 MAX_BACKGROUND = 50
 """Cache fills and refreshes at once; more are dropped and counted (resilience specification §1.7, write-back)."""
+
+
+BACKSTOP_S = 0.004
+"""Beyond the deadline, for timers that fire late: gRPC's overshoot (p90, measured; specification §1.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +79,53 @@ class Pipeline:
         self._quotas = {source.name: source for source in settings.sources}
         self._weights: Mapping[str, float] = {source.name: source.weight for source in settings.sources}
         self._background: dict[str, asyncio.Task[None]] = {}
+        self.rung = Rung.FULL
+        """Where the ladder's controller stands; whoever observes it sets this (orchestrator/degradation.py)."""
 
-    async def recommend(self, query: Query, budget_s: float | None = None) -> Slate:
+    async def recommend(
+        self, query: Query, budget_s: float | None = None, *, queued_s: float = 0.0, floor: Rung = Rung.FULL
+    ) -> Slate:
         """
         The slate for *query*: never an error for a dependency's sake, never later than the budget.
 
-        budget_s: may only lower the budget of the settings.
+        Args:
+            budget_s: may only lower the budget of the settings.
+            queued_s: what of it was gone before the request reached us.
+            floor: the best rung that admission grants. STALE: what is remembered, else popular; POPULAR: no call.
         """
         started = self._parts.monotonic()
-        deadline = self._deadline(started, budget_s)
-        report = Report()
-        slate = await self._look_up(query, deadline, report)
-        if slate is None:
-            slate = await self._compute(query, deadline, report)
-            self._remember(query, slate)
+        deadline = self._deadline(started, budget_s, queued_s)
+        report = Report(rung=self.rung)
+        try:
+            # Every stage keeps to its slice, so this never fires; a stage that does not is a bug, and counted as one.
+            async with asyncio.timeout(deadline.remaining(started) + BACKSTOP_S):
+                slate = await self._answer(query, deadline, report, floor)
+        except TimeoutError:
+            self._parts.metrics.backstops.inc()
+            slate = self._without_calls(query, report, Loss.DEADLINE)
         summarise(query, slate, self._parts.monotonic() - started, self._parts.metrics)
         return slate
 
-    async def traced(self, query: Query, budget_s: float) -> tuple[Slate, list[StageList]]:
+    async def _answer(self, query: Query, deadline: Deadline, report: Report, floor: Rung) -> Slate:
+        if floor >= Rung.POPULAR:
+            return self._without_calls(query, report, Loss.SHED)
+        slate = await self._look_up(query, deadline, report)
+        if slate is not None:
+            return slate
+        if floor >= Rung.STALE:
+            return self._without_calls(query, report, Loss.SHED)
+        slate = await self._compute(query, deadline, report)
+        self._remember(query, slate)
+        return slate
+
+    async def traced(
+        self, query: Query, budget_s: float, *, queued_s: float = 0.0, floor: Rung = Rung.FULL
+    ) -> tuple[Slate, list[StageList]]:
         """A slate computed past the cache, and the lists behind it: batch output and explanations."""
-        report = Report()
-        deadline = Deadline.after(self._parts.monotonic(), budget_s, 0.0)
+        report = Report(rung=self.rung)
+        if floor >= Rung.STALE:
+            return self._without_calls(query, report, Loss.SHED), report.lists
+        deadline = Deadline.after(self._parts.monotonic(), max(0.0, budget_s - queued_s), 0.0)
         return await self._compute(query, deadline, report), report.lists
 
     async def _compute(self, query: Query, deadline: Deadline, report: Report) -> Slate:
@@ -105,9 +137,31 @@ class Pipeline:
         facts = self._parts.catalogue.facts(fused.keys)
         may_be_shown, report.removed = eligible(query, user, fused, facts, allowed)
         ranked = await self._rerank(query, user, may_be_shown, deadline, report)
+        slate = self._finish(query, user, ranked, allowed, report)
+        self._exercise(query, user, may_be_shown, allowed, slate)
+        return slate
+
+    def _finish(
+        self, query: Query, user: UserContext, ranked: Candidates, allowed: Mask | None, report: Report
+    ) -> Slate:
+        """Stage 8, select; and what is filled in where candidates run out."""
         selected, _reserve = select(ranked, self._parts.catalogue.facts(ranked.keys), query.count, query.diversity)
         items = self._filled(query, user, slots(selected), allowed)
         return report.slate(items, self._parts.wall())
+
+    def _without_calls(self, query: Query, report: Report, loss: Loss) -> Slate:
+        """The last rung: what is popular here, or the caller's own list as it came. Asks nobody and never fails."""
+        for source in self._parts.sources:
+            report.source(source.name, Lost(loss))
+        if query.subject is not None:
+            report.lost("user", loss)
+        features = self._parts.features
+        nobody = UserContext.cold(features.n_numeric, features.n_categorical)
+        allowed = self._allowed(query)
+        listed = self._fuse(query, {}, report)
+        facts = self._parts.catalogue.facts(listed.keys)
+        may_be_shown, report.removed = eligible(query, nobody, listed, facts, allowed)
+        return self._finish(query, nobody, may_be_shown, allowed, report)
 
     # Stage 1: look up.
 
@@ -116,7 +170,7 @@ class Pipeline:
             return None
         subject, field = query.subject, slate_cache.field_name(query, self._made_by)
         outcome = await self._parts.guard.call(
-            "slate_cache", self._settings.stages.cache, deadline, lambda s: self._parts.slates.get(subject, field, s)
+            "slate_cache", self._settings.stages.cache, deadline, lambda s, _: self._parts.slates.get(subject, field, s)
         )
         report.stage("look_up", outcome.took_s)
         match outcome:
@@ -155,7 +209,7 @@ class Pipeline:
         if query.subject is None:
             return UserContext.cold(features.n_numeric, features.n_categorical)
         outcome = await self._parts.guard.call(
-            "user", self._settings.stages.user, deadline, lambda timeout_s: features.read(query, timeout_s)
+            "user", self._settings.stages.user, deadline, lambda timeout_s, _: features.read(query, timeout_s)
         )
         report.stage("user", outcome.took_s)
         match outcome:
@@ -183,7 +237,7 @@ class Pipeline:
                 source.name,
                 self._settings.stages.retrieve,
                 deadline,
-                lambda timeout_s: source.retrieve(query, user, wanted, timeout_s),
+                lambda timeout_s, replica: source.retrieve(query, user, wanted, timeout_s, replica),
                 settings.share,
             )
 
@@ -236,13 +290,14 @@ class Pipeline:
         if not len(candidates) or not (placement.rerank or query.only_keys):
             return candidates
         settings = self._settings.reranker
-        limit = max(settings.candidates, len(query.only_keys))
+        wanted = settings.narrow_candidates if self.rung >= Rung.NARROW else settings.candidates
+        limit = max(wanted, len(query.only_keys))
         head = candidates.take(np.arange(min(limit, len(candidates))))
         outcome = await self._parts.guard.call(
             settings.name,
             self._settings.stages.rerank,
             deadline,
-            lambda timeout_s: self._parts.reranker.rerank(query, user, head, timeout_s),
+            lambda timeout_s, replica: self._parts.reranker.rerank(query, user, head, timeout_s, replica),
         )
         report.stage("rerank", outcome.took_s)
         report.rerank(settings.name, outcome)
@@ -286,11 +341,38 @@ class Pipeline:
 
     def _refresh_later(self, query: Query) -> None:
         async def refresh() -> None:
-            slate = await self._compute(query, self._deadline(self._parts.monotonic(), None), Report())
+            slate = await self._compute(query, self._deadline(self._parts.monotonic()), Report())
             self._remember(query, slate)
 
         name = f"refresh {query.subject} {slate_cache.field_name(query, self._made_by)}"
         self._later(name, "cache_refresh", refresh)
+
+    def _exercise(
+        self, query: Query, user: UserContext, candidates: Candidates, allowed: Mask | None, slate: Slate
+    ) -> None:
+        """
+        Walk the last rungs for a share of the healthy requests, behind the answer, and compare.
+
+        A fallback that is rarely used is where the bugs live: this is what keeps it in use.
+        """
+        share = self._settings.ladder.exercise_share
+        if slate.losses or self.rung > Rung.FULL or not share or self._parts.rng.random() >= share:
+            return
+
+        async def walk() -> None:
+            lower = {
+                Rung.NO_RERANK: self._finish(query, user, candidates, allowed, Report()),
+                Rung.POPULAR: self._without_calls(query, Report(), Loss.SHED),
+            }
+            for rung, fallback in lower.items():
+                name = rung.name.lower()
+                if len(fallback.items) < len(slate.items):
+                    self._parts.metrics.fallback_failures.labels(name).inc()
+                    log.error("fallback_short", rung=name, items=len(fallback.items), instead_of=len(slate.items))
+                same = np.isin(keys_of(slate.items), keys_of(fallback.items))
+                self._parts.metrics.fallback_overlap.labels(name).observe(float(same.mean()) if len(same) else 1.0)
+
+        self._later(f"exercise {query.recommendation_id}", "exercise", walk)
 
     def _later(self, name: str, effect: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run *work* behind the answer: once for each name at a time, bounded, its failure counted."""
@@ -316,10 +398,13 @@ class Pipeline:
         while self._background:
             await asyncio.wait(list(self._background.values()))
 
-    def _deadline(self, now: float, budget_s: float | None) -> Deadline:
+    def _deadline(self, now: float, budget_s: float | None = None, queued_s: float = 0.0) -> Deadline:
         settings = self._settings.budget
         total_s = settings.total_ms / 1000
-        return Deadline.after(now, min(total_s, budget_s or total_s), settings.reply_ms / 1000, total_s)
+        # What waiting cost is off the budget like a lower budget, so that later stages' reserves shrink with it;
+        # 0 is no time at all, not "as usual".
+        left_s = max(0.0, min(total_s, total_s if budget_s is None else budget_s) - queued_s)
+        return Deadline.after(now, left_s, settings.reply_ms / 1000, total_s)
 
 
 def _with_all(candidates: Candidates, keys: Sequence[int]) -> Candidates:

@@ -2,7 +2,8 @@
 What the pipeline leans on, as Protocols; each has an adapter for the real thing and a twin in memory.
 
 One rule for all that leaves the process: it raises `DependencyError` with a named loss when it fails, it
-honours cancellation, and it does not time itself out unless it is handed `timeout_s`. `tests/contract`
+honours cancellation, and it does not time itself out unless it is handed `timeout_s`. What has replicas is told
+which one to ask (the guard chooses; 0 where there is one). `tests/contract`
 says what every implementation must do and runs it on adapter and twin alike.
 
     DependencyError   a remote thing did not contribute; the guard turns it into Lost
@@ -45,14 +46,18 @@ class CandidateSource(Protocol):
     def name(self) -> str:
         """Folder, metric label and breaker name of the source."""
 
-    async def retrieve(self, query: Query, user: UserContext, ask: Ask, timeout_s: float) -> Retrieved:
+    async def retrieve(
+        self, query: Query, user: UserContext, ask: Ask, timeout_s: float, replica: int = 0
+    ) -> Retrieved:
         """Up to `ask.count` items, best first, none of `ask.exclude`, only those of `ask.within` if given."""
 
 
 class Reranker(Protocol):
     """Scores candidates for one query. Never drops, never reorders."""
 
-    async def rerank(self, query: Query, user: UserContext, candidates: Candidates, timeout_s: float) -> Reranked:
+    async def rerank(
+        self, query: Query, user: UserContext, candidates: Candidates, timeout_s: float, replica: int = 0
+    ) -> Reranked:
         """One score a candidate, in the candidates' order."""
 
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from orchestrator.core.deadline import MIN_USEFUL_S
+from orchestrator.core.shedding import Priority, Thresholds
 
 DEFAULTS = Path(__file__).with_name("defaults.toml")
 PREFIX = "TUTTI_"
@@ -48,6 +50,55 @@ class Edge(_Section):
     max_events: int = Field(gt=0)
 
 
+class PriorityThresholds(_Section):
+    cheap_share: float = Field(gt=0, le=1)
+    cheap_lag_ms: float = Field(gt=0)
+    shed_lag_ms: float = Field(gt=0)
+
+
+class Admission(_Section):
+    enabled: bool
+    limit_initial: int = Field(ge=1)
+    limit_min: int = Field(ge=1)
+    limit_max: int = Field(ge=1)
+    bulk: PriorityThresholds
+    best_effort: PriorityThresholds
+    critical: PriorityThresholds
+
+    @property
+    def table(self) -> Mapping[Priority, Thresholds]:
+        """Priority → where it leaves the full way."""
+        found = {}
+        for priority in Priority:
+            given: PriorityThresholds = getattr(self, priority.value)
+            found[priority] = Thresholds(given.cheap_share, given.cheap_lag_ms / 1000, given.shed_lag_ms / 1000)
+        return found
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        if not self.limit_min <= self.limit_initial <= self.limit_max:
+            raise ValueError(
+                f"limit_min = {self.limit_min}, limit_initial = {self.limit_initial} and limit_max = {self.limit_max} "
+                f"must not fall"
+            )
+        for lower, higher in pairwise(("bulk", "best_effort", "critical")):
+            less, more = getattr(self, lower), getattr(self, higher)
+            for name in PriorityThresholds.model_fields:
+                if getattr(less, name) > getattr(more, name):
+                    raise ValueError(
+                        f"{lower}.{name} = {getattr(less, name):g} is above {higher}.{name} = {getattr(more, name):g}: "
+                        f"what matters less would be served better"
+                    )
+        for name in ("bulk", "best_effort", "critical"):
+            here: PriorityThresholds = getattr(self, name)
+            if here.cheap_lag_ms > here.shed_lag_ms:
+                raise ValueError(
+                    f"{name}.cheap_lag_ms = {here.cheap_lag_ms:g} is above {name}.shed_lag_ms = {here.shed_lag_ms:g}: "
+                    f"the cheap path would never answer"
+                )
+        return self
+
+
 class Redis(_Section):
     url: str
     max_connections: int = Field(gt=0)
@@ -73,9 +124,17 @@ class Stages(_Section):
     rerank: Stage
 
 
+def _as_addresses(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Targets = Mapping[str, Annotated[tuple[str, ...], BeforeValidator(_as_addresses)]]
+"""Arm → the address of each replica. One address may stand without a list."""
+
+
 class Source(_Section):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    targets: Mapping[str, str] = Field(default_factory=dict)
+    targets: Targets = Field(default_factory=dict)
     quota: int = Field(default=100, ge=1, le=1000)
     weight: float = Field(default=1.0, ge=0)
     share: float = Field(default=1.0, gt=0, le=1)
@@ -83,8 +142,18 @@ class Source(_Section):
 
 class RerankerSettings(_Section):
     name: str
-    targets: Mapping[str, str] = Field(default_factory=dict)
+    targets: Targets = Field(default_factory=dict)
     candidates: int = Field(ge=1)
+    narrow_candidates: int = Field(ge=1)
+
+
+class GuardSettings(_Section):
+    enabled: bool
+    max_in_flight: int = Field(ge=4)
+
+
+class LadderSettings(_Section):
+    exercise_share: float = Field(ge=0, le=1)
 
 
 class Fusion(_Section):
@@ -123,11 +192,14 @@ class Settings(_Section):
 
     data: Data
     edge: Edge
+    admission: Admission
     redis: Redis
     budget: Budget
     stages: Stages
     sources: tuple[Source, ...] = Field(min_length=1)
     reranker: RerankerSettings
+    guard: GuardSettings
+    ladder: LadderSettings
     fusion: Fusion
     slate_cache: SlateCacheSettings
     placements: Placements

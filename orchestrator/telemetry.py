@@ -18,6 +18,9 @@ from orchestrator.core.model import Query, Slate
 LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0)
 """The promise (0.1 s) and the stage caps (0.035) are edges, so that a share under them can be read exactly."""
 
+LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.07, 0.1, 0.25, 0.5, 1.0)
+"""Every threshold of admission is an edge."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
@@ -29,10 +32,26 @@ class Metrics:
     requests_in_flight: Gauge
     stage_seconds: Histogram
     losses: Counter
+    attempts: Counter
+    breaker_changes: Counter
     slates: Counter
+    limit: Gauge
+    in_flight: Gauge
+    breaker_open: Gauge
+    replicas_ejected: Gauge
+    ladder_rung: Gauge
+    rungs: Counter
+    backstops: Counter
+    fallback_overlap: Histogram
+    fallback_failures: Counter
     slate_cache: Counter
     side_effect_failures: Counter
     events: Counter
+    admitted: Counter
+    shed: Counter
+    arrivals_expired: Counter
+    loop_lag_seconds: Histogram
+    loop_stalls: Counter
 
 
 def new_metrics() -> Metrics:
@@ -51,12 +70,49 @@ def new_metrics() -> Metrics:
         losses=Counter(
             "tutti_losses", "Contributions that are missing, by reason.", ["dependency", "loss"], registry=r
         ),
+        attempts=Counter(
+            "tutti_attempts", "Calls made, by why and how they ended.", ["dependency", "kind", "outcome"], registry=r
+        ),
+        breaker_changes=Counter(
+            "tutti_breaker_changes", "Times a breaker came into a state.", ["dependency", "state"], registry=r
+        ),
         slates=Counter("tutti_slates", "Slates answered.", ["placement", "level"], registry=r),
+        limit=Gauge("tutti_limit", "Adaptive limit of calls in flight.", ["dependency"], registry=r),
+        in_flight=Gauge("tutti_in_flight", "Calls in flight.", ["dependency"], registry=r),
+        breaker_open=Gauge("tutti_breaker_open", "1 while a breaker is not closed.", ["dependency"], registry=r),
+        replicas_ejected=Gauge("tutti_replicas_ejected", "Replicas not asked for now.", ["dependency"], registry=r),
+        ladder_rung=Gauge("tutti_ladder_rung", "Rung of the ladder's controller, 0 is full.", registry=r),
+        rungs=Counter("tutti_rungs", "Slates answered, by rung of the degradation ladder.", ["rung"], registry=r),
+        backstops=Counter("tutti_backstops", "Requests ended by the last timer; objective zero.", registry=r),
+        fallback_overlap=Histogram(
+            "tutti_fallback_overlap",
+            "Share of a full slate's items that a lower rung would have shown too.",
+            ["rung"],
+            buckets=(0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0),
+            registry=r,
+        ),
+        fallback_failures=Counter(
+            "tutti_fallback_failures", "Lower rungs that came up short; objective zero.", ["rung"], registry=r
+        ),
         slate_cache=Counter("tutti_slate_cache", "What the slate cache said.", ["outcome"], registry=r),
         side_effect_failures=Counter(
             "tutti_side_effect_failures", "Work after the answer that failed.", ["effect"], registry=r
         ),
         events=Counter("tutti_events", "Events received.", ["outcome"], registry=r),
+        admitted=Counter(
+            "tutti_admitted", "Calls for a slate that were let in, and how far.", ["priority", "rung"], registry=r
+        ),
+        shed=Counter("tutti_shed", "Calls turned away with 503 before they were read.", ["priority"], registry=r),
+        arrivals_expired=Counter(
+            "tutti_arrivals_expired",
+            "Requests whose proxy's stamp left them no time: believed, or doubted because too many said so.",
+            ["verdict"],
+            registry=r,
+        ),
+        loop_lag_seconds=Histogram(
+            "tutti_loop_lag_seconds", "Lateness of the event loop's heartbeat.", buckets=LAG_BUCKETS_S, registry=r
+        ),
+        loop_stalls=Counter("tutti_loop_stalls", "Times the event loop was held up for 50 ms or more.", registry=r),
     )
 
 
@@ -88,6 +144,7 @@ def configure_logging(level: str, form: str) -> None:
 def summarise(query: Query, slate: Slate, took_s: float, to: Metrics) -> None:
     """The one line a request leaves in the log, and its metrics."""
     to.slates.labels(query.placement.value, slate.level.value).inc()
+    to.rungs.labels(slate.rung.name.lower()).inc()
     for stage, took_ms in slate.stages_ms:
         to.stage_seconds.labels(stage).observe(took_ms / 1000)
     log.info(
@@ -96,6 +153,7 @@ def summarise(query: Query, slate: Slate, took_s: float, to: Metrics) -> None:
         placement=query.placement.value,
         items=len(slate.items),
         quality=slate.level.value,
+        rung=slate.rung.name.lower(),
         cached=slate.from_cache,
         losses={name: loss.value for name, loss in slate.losses},
         removed=dict(slate.removed),

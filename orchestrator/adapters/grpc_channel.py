@@ -2,7 +2,9 @@
 One channel a target, tuned as measured, and the one table from gRPC status to loss.
 
 Options and their reasons: resilience specification §1.9. The channel is created inside the running loop and
-shared by every call to its target.
+shared by every call to its target. A replica is a target: a balanced channel would not say which replica serves a
+call, so a hedge could not keep away from it. Where one target is a name with several addresses behind it (`dns:///…`),
+gRPC balances among them and its own outlier detection keeps the sick ones out.
 """
 
 from __future__ import annotations
@@ -88,8 +90,11 @@ async def unary(call: Callable[..., Awaitable[Reply]], request: object, timeout_
     Make one call with gRPC's own deadline: an answer that came in time is kept even if the loop was busy.
 
     Raises:
-        DependencyError: with the loss its status stands for.
+        DependencyError: with the loss its status stands for; NO_BUDGET, without a call, for a timeout that is over:
+            gRPC takes 0 and may even answer OK.
     """
+    if timeout_s <= 0:
+        raise DependencyError(Loss.NO_BUDGET, f"{timeout_s:g} s is no time for a call")
     try:
         return await call(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grpc.aio
 import numpy as np
@@ -16,14 +16,20 @@ from protos.tutti.v1 import reranking_pb2, reranking_pb2_grpc
 
 
 class GrpcReranker:
-    """The re-ranker behind *channel*. *feature_digest* names the feature service the user's columns come from."""
+    """
+    The re-ranker with a replica behind each of *channels*.
 
-    def __init__(self, channel: grpc.aio.Channel, feature_digest: str, wall: Callable[[], float]) -> None:
-        self._stub = reranking_pb2_grpc.RerankerStub(channel)
+    feature_digest: names the feature service the user's columns come from.
+    """
+
+    def __init__(self, channels: Sequence[grpc.aio.Channel], feature_digest: str, wall: Callable[[], float]) -> None:
+        self._stubs = [reranking_pb2_grpc.RerankerStub(channel) for channel in channels]
         self._feature_digest = feature_digest
         self._wall = wall
 
-    async def rerank(self, query: Query, user: UserContext, candidates: Candidates, timeout_s: float) -> Reranked:
+    async def rerank(
+        self, query: Query, user: UserContext, candidates: Candidates, timeout_s: float, replica: int = 0
+    ) -> Reranked:
         """
         See the port.
 
@@ -41,7 +47,7 @@ class GrpcReranker:
             user_categorical=user.categorical,
             feature_digest=self._feature_digest,
         )
-        reply = await unary(self._stub.Rerank, request, timeout_s)
+        reply = await unary(self._stubs[replica].Rerank, request, timeout_s)
         try:
             scores = unpack(reply.scores, "<f4", (len(candidates),), "scores")
         except WireError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grpc.aio
 import numpy as np
@@ -16,13 +16,22 @@ from protos.tutti.v1 import candidate_generation_pb2, candidate_generation_pb2_g
 
 
 class GrpcSource:
-    """One generator behind *channel*. *size* is the number of interned keys this process knows."""
+    """
+    One generator with a replica behind each of *channels*.
+
+    size: number of interned keys this process knows.
+    """
 
     def __init__(
-        self, name: str, channel: grpc.aio.Channel, size: int, vocabulary_digest: str, wall: Callable[[], float]
+        self,
+        name: str,
+        channels: Sequence[grpc.aio.Channel],
+        size: int,
+        vocabulary_digest: str,
+        wall: Callable[[], float],
     ) -> None:
         self._name = name
-        self._stub = candidate_generation_pb2_grpc.CandidateGeneratorStub(channel)
+        self._stubs = [candidate_generation_pb2_grpc.CandidateGeneratorStub(channel) for channel in channels]
         self._size = size
         self._digest = vocabulary_digest
         self._wall = wall
@@ -31,7 +40,9 @@ class GrpcSource:
     def name(self) -> str:
         return self._name
 
-    async def retrieve(self, query: Query, user: UserContext, ask: Ask, timeout_s: float) -> Retrieved:
+    async def retrieve(
+        self, query: Query, user: UserContext, ask: Ask, timeout_s: float, replica: int = 0
+    ) -> Retrieved:
         """
         See the port.
 
@@ -46,7 +57,7 @@ class GrpcSource:
             within=None if ask.within is None else pack_rows(Rows.of([ask.within])),
             vocabulary_digest=self._digest,
         )
-        reply = await unary(self._stub.Generate, request, timeout_s)
+        reply = await unary(self._stubs[replica].Generate, request, timeout_s)
         try:
             keys = unpack_rows(reply.candidates, 1, "candidates").values
             scores = unpack(reply.scores, "<f4", (len(keys),), "scores")

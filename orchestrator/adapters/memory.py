@@ -46,7 +46,9 @@ class MemorySource(_Breakable):
     keys: Sequence[int] = ()
     version: str = "twin"
 
-    async def retrieve(self, query: Query, user: UserContext, ask: Ask, timeout_s: float) -> Retrieved:
+    async def retrieve(
+        self, query: Query, user: UserContext, ask: Ask, timeout_s: float, replica: int = 0
+    ) -> Retrieved:
         self._call()
         keys = np.asarray(self.keys, np.int32)
         if not len(user.history_keys) and not query.focus_keys:
@@ -64,7 +66,9 @@ class MemoryReranker(_Breakable):
     score_of: Callable[[int], float] = float
     version: str = "twin"
 
-    async def rerank(self, query: Query, user: UserContext, candidates: Candidates, timeout_s: float) -> Reranked:
+    async def rerank(
+        self, query: Query, user: UserContext, candidates: Candidates, timeout_s: float, replica: int = 0
+    ) -> Reranked:
         self._call()
         scores = np.asarray([self.score_of(int(key)) for key in candidates.keys], np.float32)
         return Reranked(scores, self.version)

@@ -181,6 +181,7 @@ def _patient(settings: tree.Settings, k: int) -> tree.Settings:
             "data": settings.data.model_copy(update={"clock": "data"}),
             "budget": tree.Budget(total_ms=PATIENCE_MS, reply_ms=0),
             "stages": tree.Stages(cache=stage, user=stage, retrieve=stage, rerank=stage),
+            "guard": settings.guard.model_copy(update={"enabled": False}),
             "slate_cache": settings.slate_cache.model_copy(update={"enabled": False}),
             "sources": tuple(s.model_copy(update={"quota": max(s.quota, k)}) for s in settings.sources),
         }

@@ -341,6 +341,7 @@ class Slate:
     removed    filter → how many candidates it removed
     stages_ms  stage → milliseconds it took, in the order they ran
     created_at wall clock, seconds since the epoch: when the slate was made, not when it was served
+    rung       the step of the degradation ladder it stands on
     """
 
     items: tuple[SlateItem, ...]
@@ -354,6 +355,7 @@ class Slate:
     removed: tuple[tuple[str, int], ...] = ()
     stages_ms: tuple[tuple[str, float], ...] = ()
     from_cache: bool = False
+    rung: Rung = Rung.FULL
 
 
 @dataclass(frozen=True, slots=True)

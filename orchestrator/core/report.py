@@ -18,6 +18,7 @@ from orchestrator.core.model import (
     Lost,
     Reranked,
     Retrieved,
+    Rung,
     Slate,
     SlateItem,
     SourceReport,
@@ -28,7 +29,11 @@ from orchestrator.core.selection import POPULAR
 
 @dataclass(slots=True)
 class Report:
-    """Collects what each stage did; see `Slate` for the fields' meaning."""
+    """
+    Collects what each stage did; see `Slate` for the fields' meaning.
+
+    rung: the one the ladder's controller stands on; what was lost may put the answer on a lower one.
+    """
 
     sources: dict[str, SourceReport] = field(default_factory=dict)
     losses: dict[str, Loss] = field(default_factory=dict)
@@ -37,6 +42,7 @@ class Report:
     stages_ms: dict[str, float] = field(default_factory=dict)
     lists: list[StageList] = field(default_factory=list)
     watermark: int = 0
+    rung: Rung = Rung.FULL
 
     def stage(self, name: str, took_s: float) -> None:
         """Note how long stage *name* took."""
@@ -68,9 +74,10 @@ class Report:
 
     def slate(self, items: tuple[SlateItem, ...], created_at: float) -> Slate:
         """The answer: *items* and everything noted."""
+        level = self._level(items)
         return Slate(
             items=items,
-            level=self._level(items),
+            level=level,
             sources=tuple(self._with_kept(report, items) for report in self.sources.values()),
             degraded=tuple(self.losses),
             losses=tuple(self.losses.items()),
@@ -79,7 +86,21 @@ class Report:
             created_at=created_at,
             removed=self.removed,
             stages_ms=tuple(self.stages_ms.items()),
+            # The controller's lower rungs say what it fears; what this answer lost says where it stands.
+            rung=max(min(self.rung, Rung.NARROW), self._needed(level)),
         )
+
+    def _needed(self, level: Level) -> Rung:
+        """
+        The rung that the losses put this answer on; see docs/resilience.md.
+
+        A shopper of whom nothing is known gets popular items on the first rung: nothing was lost.
+        """
+        if level is Level.POPULAR and self.losses.keys() - {"cache"}:
+            return Rung.POPULAR
+        if "rerank" in self.losses:
+            return Rung.NO_RERANK
+        return Rung.NARROW if "user" in self.losses else Rung.FULL
 
     def _level(self, items: tuple[SlateItem, ...]) -> Level:
         """Popular: nothing personal is in it. Partial: something personal, but a contribution is missing."""

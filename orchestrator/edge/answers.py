@@ -57,8 +57,13 @@ class Quality(Answer):
     """How good the answer is, honestly."""
 
     level: Literal["full", "partial", "stale", "popular"]
+    rung: Literal["full", "lean", "narrow", "no_rerank", "stale", "popular"] = Field(
+        description="step of the degradation ladder this answer stands on; `full` for a shopper nobody knows yet"
+    )
     sources: list[SourceQuality]
-    degraded: list[str] = Field(description="stages whose contribution is missing: a source, `user`, `rerank`, `cache`")
+    degraded: list[str] = Field(
+        description="what is missing: a source, `user`, `rerank`, `cache`; all of it when `admission` is named"
+    )
     from_cache: bool
 
 

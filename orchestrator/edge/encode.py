@@ -56,6 +56,7 @@ def slate_body(
         "model_versions": dict(slate.model_versions),
         "quality": {
             "level": slate.level.value,
+            "rung": slate.rung.name.lower(),
             "sources": sources,
             "degraded": slate.degraded,
             "from_cache": slate.from_cache,

@@ -120,7 +120,7 @@ class World:
             features=self.distant[USER],
             slates=self.distant[CACHE],
             catalogue=self.catalogue,
-            guard=Guard(monotonic, self.metrics),
+            guard=Guard(monotonic, self.metrics, rng=random.Random(11)),
             metrics=self.metrics,
             monotonic=monotonic,
             wall=wall,

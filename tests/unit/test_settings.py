@@ -223,3 +223,23 @@ def test_a_share_that_leaves_no_time_for_a_call_is_refused_by_name(tmp_path):
 
     with pytest.raises(SettingsError, match=r"content_based\.share"):
         load(overlay, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[admission]\nlimit_min = 40\n", "limit_min = 40, limit_initial = 32 and limit_max = 128"),
+        ("[admission]\nlimit_max = 16\n", "limit_initial = 32 and limit_max = 16"),
+        ("[admission.bulk]\ncheap_share = 0.9\n", "bulk.cheap_share = 0.9 is above best_effort.cheap_share = 0.8"),
+        (
+            "[admission.critical]\nshed_lag_ms = 40\n",
+            "best_effort.shed_lag_ms = 50 is above critical.shed_lag_ms = 40",
+        ),
+        ("[admission.bulk]\nshed_lag_ms = 5\n", "bulk.cheap_lag_ms = 10 is above bulk.shed_lag_ms = 5"),
+    ],
+)
+def test_admission_that_serves_the_lesser_better_or_has_crossed_bounds_is_refused(a_file, text, expected):
+    refusal = the_refusal(a_file(text))
+
+    assert refusal.startswith("admission: ")
+    assert expected in refusal

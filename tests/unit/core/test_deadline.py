@@ -69,6 +69,8 @@ def test_a_cap_that_the_grace_eats_whole_never_makes_a_call():
     assert Deadline(10.0).timeout(0.0, cap_s=GRACE_S, reserve_after_s=0.0, grace_s=GRACE_S) is None
 
 
+# case 3: deadline_overshoot_grace (what the grace is worth on real calls: docs/results)
+# case 4: deadline_shrinks_only
 @given(now=moments, left=st.floats(-1, 1), cap_s=lengths, reserve_s=lengths)
 def test_a_slice_never_exceeds_its_cap_nor_what_is_left_before_the_reserve(now, left, cap_s, reserve_s):
     deadline = Deadline(now + left)
@@ -81,6 +83,7 @@ def test_a_slice_never_exceeds_its_cap_nor_what_is_left_before_the_reserve(now, 
         assert timeout_s + GRACE_S + reserve_s <= deadline.remaining(now) + tiny
 
 
+# case 4: deadline_shrinks_only
 @given(at=moments, earlier=moments, later=moments)
 def test_what_is_left_only_shrinks(at, earlier, later):
     earlier, later = sorted((earlier, later))
