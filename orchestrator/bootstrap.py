@@ -45,7 +45,7 @@ from orchestrator.ports import (
     Reranker,
     SlateCache,
 )
-from orchestrator.settings import Settings
+from orchestrator.settings import Replicas, Settings
 from orchestrator.telemetry import Metrics, log, metrics
 from protos import artefacts
 from protos.feast_layout import ReadPlan
@@ -182,11 +182,11 @@ async def _connected(channel: grpc.aio.Channel) -> None:
 
 
 def _channel(
-    stack: AsyncExitStack, channels: dict[str, grpc.aio.Channel], name: str, targets: Mapping[str, str]
+    stack: AsyncExitStack, channels: dict[str, grpc.aio.Channel], name: str, targets: Mapping[str, Replicas]
 ) -> grpc.aio.Channel:
     if ARM not in targets:
         raise NotReady(f"{name} has no address: give it targets.{ARM} in the settings, or start it with `tutti up`")
-    channel = channels[name] = open_channel(targets[ARM])
+    channel = channels[name] = open_channel(targets[ARM][0])
     stack.push_async_callback(channel.close)
     return channel
 

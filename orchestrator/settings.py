@@ -14,9 +14,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from orchestrator.core.deadline import MIN_USEFUL_S
 
@@ -73,9 +73,25 @@ class Stages(_Section):
     rerank: Stage
 
 
+def _one_or_many(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _each_once(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(addresses)) != len(addresses):
+        raise ValueError("every replica needs an address of its own")
+    return addresses
+
+
+Replicas = Annotated[
+    tuple[str, ...], BeforeValidator(_one_or_many), AfterValidator(_each_once), Field(min_length=1)
+]
+"""Addresses of the replicas of one service; in a file, a single one may stand without brackets."""
+
+
 class Source(_Section):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    targets: Mapping[str, str] = Field(default_factory=dict)
+    targets: Mapping[str, Replicas] = Field(default_factory=dict)
     quota: int = Field(default=100, ge=1, le=1000)
     weight: float = Field(default=1.0, ge=0)
     share: float = Field(default=1.0, gt=0, le=1)
@@ -83,7 +99,7 @@ class Source(_Section):
 
 class RerankerSettings(_Section):
     name: str
-    targets: Mapping[str, str] = Field(default_factory=dict)
+    targets: Mapping[str, Replicas] = Field(default_factory=dict)
     candidates: int = Field(ge=1)
 
 
