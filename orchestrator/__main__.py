@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -27,7 +28,11 @@ def main() -> int:
     """Serve until SIGTERM; 1 when it cannot start."""
     parser = argparse.ArgumentParser(prog="python -m orchestrator", description=__doc__)
     parser.add_argument("--config", type=Path, help="TOML laid over orchestrator/defaults.toml")
+    parser.add_argument("--fd", type=int, help="a listening socket to take over instead of binding edge.host:edge.port")
+    parser.add_argument("--admin", metavar="HOST:PORT", help="with --fd: where this process alone is reached")
     arguments = parser.parse_args()
+    if (arguments.fd is None) != (arguments.admin is None):
+        parser.error("--fd and --admin go together: over a shared socket nobody can tell which worker answers")
     try:
         settings = tree.load(arguments.config)
     except tree.SettingsError as error:
@@ -58,13 +63,19 @@ def main() -> int:
         server_header=False,
         date_header=False,
     )
+    sockets = None if arguments.fd is None else [socket.socket(fileno=arguments.fd), _own(arguments.admin)]
     server = uvicorn.Server(config)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner, suppress(SystemExit, KeyboardInterrupt):
         # uvicorn exits by itself when start-up fails (the reason is told below), and passes Ctrl-C on when it is done.
-        runner.run(server.serve())
+        runner.run(server.serve(sockets))
     for reason in reasons:
         print(str(reason), file=sys.stderr)  # noqa: T201
     return 0 if server.started else 1
+
+
+def _own(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    return socket.create_server((host, int(port)), backlog=BACKLOG)
 
 
 if __name__ == "__main__":

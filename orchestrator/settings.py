@@ -83,9 +83,7 @@ def _each_once(addresses: tuple[str, ...]) -> tuple[str, ...]:
     return addresses
 
 
-Replicas = Annotated[
-    tuple[str, ...], BeforeValidator(_one_or_many), AfterValidator(_each_once), Field(min_length=1)
-]
+Replicas = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), AfterValidator(_each_once), Field(min_length=1)]
 """Addresses of the replicas of one service; in a file, a single one may stand without brackets."""
 
 

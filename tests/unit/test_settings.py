@@ -90,7 +90,11 @@ def test_the_environment_lies_over_the_file(a_file):
         ("TUTTI_EDGE__HOST", "0.0.0.0", lambda tree: tree.edge.host == "0.0.0.0"),
         ("TUTTI_SLATE_CACHE__ENABLED", "false", lambda tree: tree.slate_cache.enabled is False),
         ("TUTTI_STAGES__RERANK__CAP_MS", "12.5", lambda tree: tree.stages.rerank.cap_ms == 12.5),
-        ("TUTTI_RERANKER__TARGETS", '{ champion = "h:1" }', lambda tree: tree.reranker.targets == {"champion": ("h:1",)}),
+        (
+            "TUTTI_RERANKER__TARGETS",
+            '{ champion = "h:1" }',
+            lambda tree: tree.reranker.targets == {"champion": ("h:1",)},
+        ),
         ("TUTTI_DATA__PATH", "/srv/shop", lambda tree: str(tree.data.path) == "/srv/shop"),
     ],
 )
