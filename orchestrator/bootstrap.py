@@ -85,6 +85,7 @@ class Running:
     events: EventLog
     channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
     is_ready: bool = False
+    is_draining: bool = False
 
     async def checks(self) -> dict[str, str]:
         """Dependency → "ok", or why it is not. Only `popular` gates readiness: slates go out without the rest."""

@@ -46,8 +46,9 @@ from orchestrator.supervisor.process import Child, State
 from orchestrator.supervisor.readiness import redis_answers
 from orchestrator.supervisor.state import ProcessStatus, RunLock, write_status
 
-EDGE_GRACE_S, MODELS_GRACE_S, REDIS_GRACE_S = 3.0, 3.0, 2.5
-"""Judged: each more than the stage needs to drain (chassis: 2 s); together under the 10 s an operator waits."""
+EDGE_GRACE_S, MODELS_GRACE_S, REDIS_GRACE_S = 3.0, 3.0, 2.0
+"""Judged: each more than the stage needs to drain (chassis: 2.5 s; the edge's own drain comes on top); together under
+the 10 s an operator waits."""
 
 GIVEN_REDIS_WAIT_S = 5.0
 """Judged: a given Redis is expected to run; this forgives one that is just being started beside us."""
@@ -227,8 +228,11 @@ class Supervisor:
         edge = [child for child in self._children if child.spec.name == ORCHESTRATOR]
         store = [child for child in self._children if child.spec.name == REDIS]
         others = [child for child in self._children if child not in edge and child not in store]
-        for group, grace_s in ((edge, EDGE_GRACE_S), (others, MODELS_GRACE_S), (store, REDIS_GRACE_S)):
+        for group, grace_s in ((edge, self._edge_grace_s()), (others, MODELS_GRACE_S), (store, REDIS_GRACE_S)):
             await asyncio.gather(*(child.stop(grace_s) for child in group))
+
+    def _edge_grace_s(self) -> float:
+        return self._settings.edge.drain_ms / 1000 + EDGE_GRACE_S
 
     def _child(self, spec: ProcessSpec) -> Child:
         environment = {name: value for name, value in os.environ.items() if name not in OVERRULED}

@@ -9,20 +9,6 @@ import asyncio
 import os
 import socket
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-
-class Ready(BaseHTTPRequestHandler):
-    """Answers every GET with its own pid."""
-
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(str(os.getpid()).encode())
-
-    def log_message(self, *_):
-        pass
 
 
 async def serve_grpc(address):
@@ -39,15 +25,38 @@ async def serve_grpc(address):
     print("drained", flush=True)
 
 
-def serve_http(host, port, fd):
-    """At an address of our own and, as an orchestrator does, at a socket that was handed over."""
-    if fd is not None:
-        shared = HTTPServer((host, 0), Ready, bind_and_activate=False)
-        shared.socket.close()
-        shared.socket = socket.socket(fileno=fd)
-        shared.socket.setblocking(False)  # whoever is second at a connection must not wait for the next
-        threading.Thread(target=shared.serve_forever, daemon=True).start()
-    HTTPServer((host, port), Ready).serve_forever()
+def serve_http(address, fd, drain_s):
+    """The orchestrator's server around an application that takes 20 ms to say which process it is."""
+    import uvicorn
+
+    from orchestrator.__main__ import own_socket
+    from orchestrator.edge.server import DrainingServer
+
+    is_draining = False
+
+    def on_drain():
+        nonlocal is_draining
+        is_draining = True
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            for said in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{said}.complete"})
+            return
+        is_probe = scope["path"] == "/readyz"
+        if not is_probe:
+            await asyncio.sleep(0.02)
+        body = str(os.getpid()).encode()
+        headers = [(b"content-length", str(len(body)).encode())]
+        status = 503 if is_probe and is_draining else 200
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=2)
+    server = DrainingServer(config, drain_s, on_drain, is_shared=True)
+    server.run([socket.socket(fileno=fd), own_socket(address)])
+    print("drained", flush=True)
 
 
 def serve_tcp(host, port):
@@ -61,6 +70,7 @@ def main():
     parser.add_argument("kind", choices=["grpc", "http", "tcp", "once"])
     parser.add_argument("address", nargs="?", default="")
     parser.add_argument("--fd", type=int)
+    parser.add_argument("--drain", type=float, default=1.0)
     parser.add_argument("--fail")
     arguments = parser.parse_args()
     if arguments.fail:
@@ -71,7 +81,7 @@ def main():
         case "grpc":
             asyncio.run(serve_grpc(arguments.address))
         case "http":
-            serve_http(host, int(port), arguments.fd)
+            serve_http(arguments.address, arguments.fd, arguments.drain)
         case "tcp":
             serve_tcp(host, int(port))
         case "once":
