@@ -30,6 +30,7 @@ class Console:
         self._width = width
         self._show_children = show_children
         self._dropped = 0
+        self._out_is_gone = False
         self._lines: queue.Queue[str | None] = queue.Queue(QUEUE_LINES)
         self._thread = threading.Thread(target=self._print, name="console", daemon=True)
         self._thread.start()
@@ -56,17 +57,24 @@ class Console:
         self._thread.join(timeout=1)
 
     def _print(self) -> None:
-        out_is_gone = False
         while (line := self._lines.get()) is not _END:
-            if out_is_gone:
-                continue
-            if self._dropped and self._lines.empty():
-                line += f"\n{'tutti':<{self._width}} │ {self._dropped} lines were not shown; they are in the log files"
-                self._dropped = 0
-            try:
-                print(line, file=self._out, flush=True)
-            except (OSError, ValueError):  # the reader hung up, as in `tutti up | head`
-                out_is_gone = True
+            self._write(line)
+            if self._lines.empty():
+                self._confess()
+        self._confess()
+
+    def _confess(self) -> None:
+        if self._dropped:
+            self._write(f"{'tutti':<{self._width}} │ {self._dropped} lines were not shown; they are in the log files")
+            self._dropped = 0
+
+    def _write(self, line: str) -> None:
+        if self._out_is_gone:
+            return
+        try:
+            print(line, file=self._out, flush=True)
+        except (OSError, ValueError):  # the reader hung up, as in `tutti up | head`
+            self._out_is_gone = True
 
 
 class LogFile:

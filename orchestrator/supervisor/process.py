@@ -79,7 +79,7 @@ class Child:
         self._started_at = 0.0
 
     def __repr__(self) -> str:
-        return f"<Child {self.spec.name} {self.state.value}, pid {self.pid}>"
+        return f"<Child {self.spec.label} {self.state.value}, pid {self.pid}>"
 
     async def start(self) -> None:
         """
@@ -129,12 +129,12 @@ class Child:
                 wait_s = BACKOFF_FIRST_S
             self.pid = None
             self._change(State.RESTARTING)
-            self._console.say(f"{self.spec.name} ended with {_how(code)}; starting it again in {wait_s:g} s")
+            self._console.say(f"{self.spec.label} ended with {_how(code)}; starting it again in {wait_s:g} s")
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, BACKOFF_MAX_S)
             try:
                 await self.start()
-                self._console.say(f"{self.spec.name} is ready again")
+                self._console.say(f"{self.spec.label} is ready again")
             except ChildFailed as failure:
                 self._console.say(str(failure))
                 await self._end(self._process, 0)
@@ -160,6 +160,7 @@ class Child:
                 env=self._environment,
                 # Out of the terminal's foreground group: Ctrl-C reaches the supervisor, which stops in order.
                 process_group=0,
+                pass_fds=self.spec.inherits,
             )
         except OSError as error:
             raise self._failed(f"cannot be started: {error}") from error
@@ -186,7 +187,7 @@ class Child:
         self._last.append(line)
         with contextlib.suppress(OSError, ValueError):  # a full disk must not stop the child; the console still shows
             self._log.write(line)
-        self._console.echo(self.spec.name, line)
+        self._console.echo(self.spec.label, line)
 
     async def _drain(self) -> None:
         """Read what an ended child has still said; a grandchild that holds the pipe open is not waited for."""
@@ -208,7 +209,7 @@ class Child:
 
     def _failed(self, how: str) -> ChildFailed:
         self._change(State.FAILED)
-        return ChildFailed(f"{self.spec.name} {how}; its log is {self._log.path}", tuple(self._last))
+        return ChildFailed(f"{self.spec.label} {how}; its log is {self._log.path}", tuple(self._last))
 
     def _change(self, state: State) -> None:
         self.state = state

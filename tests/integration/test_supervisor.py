@@ -86,7 +86,7 @@ def test_everything_becomes_ready_is_listed_and_stops_cleanly(tmp_path):
     assert {p["name"] for p in listed} == NAMES
     assert all(set(p) == {"name", "pid", "address", "state", "replica"} for p in listed)
     assert {s.name: s.targets["champion"] for s in effective.sources} == {
-        name: found[name]["address"] for name in ("collaborative_filtering", "content_based")
+        name: (found[name]["address"],) for name in ("collaborative_filtering", "content_based")
     }
     assert effective.redis.url == f"redis://{found['redis']['address']}/0"
     assert supervisor.returncode == 0, err
@@ -132,7 +132,7 @@ def test_a_second_supervisor_of_the_same_directory_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("name", "said"), [("content_based", "the model has no items"), ("seed", "no features")])
 def test_a_child_that_fails_at_start_stops_everything_and_is_named(tmp_path, name, said):
-    supervisor = launch(tmp_path, free_port(), name)
+    supervisor = launch(tmp_path, free_port(), "--fail", name)
     _, err = supervisor.communicate(timeout=20)
 
     assert supervisor.returncode == 1
