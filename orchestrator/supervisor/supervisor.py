@@ -16,15 +16,15 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE, Popen, TimeoutExpired
 
 from orchestrator.settings import Settings
-from orchestrator.supervisor import reaper, redis_server
+from orchestrator.supervisor import control, reaper, redis_server
 from orchestrator.supervisor.console import Console, LogFile
-from orchestrator.supervisor.errors import ChildFailed, StartFailed
+from orchestrator.supervisor.errors import CannotRestart, ChildFailed, StartFailed
 from orchestrator.supervisor.plan import (
     FAULTS_VARIABLE,
     ORCHESTRATOR,
@@ -44,6 +44,7 @@ from orchestrator.supervisor.plan import (
 from orchestrator.supervisor.ports import free_ports, listen
 from orchestrator.supervisor.process import Child, State
 from orchestrator.supervisor.readiness import redis_answers
+from orchestrator.supervisor.rolling import roll
 from orchestrator.supervisor.state import ProcessStatus, RunLock, write_status
 
 EDGE_GRACE_S, MODELS_GRACE_S, REDIS_GRACE_S = 3.0, 3.0, 2.0
@@ -98,6 +99,7 @@ class Supervisor:
         self._shape = shape
         self._planner = planner
         self._listener: socket.socket | None = None
+        self._rolling = asyncio.Lock()
         self.plan: Plan | None = None
 
     async def run(self) -> None:
@@ -120,7 +122,8 @@ class Supervisor:
             await asyncio.gather(started, return_exceptions=True)
             if not started.cancelled():
                 started.result()
-                await stopped
+                async with control.listening(self._run, self._restart):
+                    await stopped
             stopped.cancel()
             self._console.say("stopping")
         self._console.say("stopped")
@@ -212,6 +215,12 @@ class Supervisor:
             raise StartFailed(str(first), first.lines) from first
         self._watchers += [asyncio.create_task(child.keep_alive(), name=child.spec.label) for child in children]
 
+    async def _restart(self, names: Sequence[str], say: Callable[[str], None]) -> int:
+        if self._rolling.locked():
+            raise CannotRestart("a restart is under way; try again when it is done")
+        async with self._rolling:
+            return await roll(self._children, names, say, self._grace_s)
+
     async def _finish(self, spec: ProcessSpec) -> None:
         child = self._child(spec)
         try:
@@ -228,11 +237,12 @@ class Supervisor:
         edge = [child for child in self._children if child.spec.name == ORCHESTRATOR]
         store = [child for child in self._children if child.spec.name == REDIS]
         others = [child for child in self._children if child not in edge and child not in store]
-        for group, grace_s in ((edge, self._edge_grace_s()), (others, MODELS_GRACE_S), (store, REDIS_GRACE_S)):
-            await asyncio.gather(*(child.stop(grace_s) for child in group))
+        for group in (edge, others, store):
+            await asyncio.gather(*(child.stop(self._grace_s(child.spec.name)) for child in group))
 
-    def _edge_grace_s(self) -> float:
-        return self._settings.edge.drain_ms / 1000 + EDGE_GRACE_S
+    def _grace_s(self, name: str) -> float:
+        drain_s = self._settings.edge.drain_ms / 1000
+        return {ORCHESTRATOR: drain_s + EDGE_GRACE_S, REDIS: REDIS_GRACE_S}.get(name, MODELS_GRACE_S)
 
     def _child(self, spec: ProcessSpec) -> Child:
         environment = {name: value for name, value in os.environ.items() if name not in OVERRULED}
