@@ -13,7 +13,7 @@ import gc
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +47,7 @@ from orchestrator.ports import (
     Reranker,
     SlateCache,
 )
-from orchestrator.settings import Settings, Targets
+from orchestrator.settings import Replicas, Settings
 from orchestrator.telemetry import Metrics, log, metrics
 from protos import artefacts
 from protos.feast_layout import ReadPlan
@@ -206,7 +206,7 @@ async def _connected(channel: grpc.aio.Channel) -> None:
 
 
 def _channels(
-    stack: AsyncExitStack, channels: dict[str, grpc.aio.Channel], name: str, targets: Targets
+    stack: AsyncExitStack, channels: dict[str, grpc.aio.Channel], name: str, targets: Mapping[str, Replicas]
 ) -> list[grpc.aio.Channel]:
     """One channel for each replica of *name*; known as `name`, or `name:0`, `name:1` when there are several."""
     addresses = targets.get(ARM, ())

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from orchestrator.core.deadline import MIN_USEFUL_S
 from orchestrator.core.shedding import Priority, Thresholds
@@ -48,6 +48,7 @@ class Edge(_Section):
     max_count: int = Field(gt=0)
     max_ranking_items: int = Field(gt=0)
     max_events: int = Field(gt=0)
+    drain_ms: float = Field(ge=0)
 
 
 class PriorityThresholds(_Section):
@@ -124,17 +125,23 @@ class Stages(_Section):
     rerank: Stage
 
 
-def _as_addresses(value: Any) -> Any:
+def _one_or_many(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-Targets = Mapping[str, Annotated[tuple[str, ...], BeforeValidator(_as_addresses)]]
-"""Arm → the address of each replica. One address may stand without a list."""
+def _each_once(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(addresses)) != len(addresses):
+        raise ValueError("every replica needs an address of its own")
+    return addresses
+
+
+Replicas = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), AfterValidator(_each_once), Field(min_length=1)]
+"""Addresses of the replicas of one service; in a file, a single one may stand without brackets."""
 
 
 class Source(_Section):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    targets: Targets = Field(default_factory=dict)
+    targets: Mapping[str, Replicas] = Field(default_factory=dict)
     quota: int = Field(default=100, ge=1, le=1000)
     weight: float = Field(default=1.0, ge=0)
     share: float = Field(default=1.0, gt=0, le=1)
@@ -142,7 +149,7 @@ class Source(_Section):
 
 class RerankerSettings(_Section):
     name: str
-    targets: Targets = Field(default_factory=dict)
+    targets: Mapping[str, Replicas] = Field(default_factory=dict)
     candidates: int = Field(ge=1)
     narrow_candidates: int = Field(ge=1)
 

@@ -15,7 +15,8 @@ from starlette.routing import Route
 from orchestrator import bootstrap
 from orchestrator.bootstrap import Running
 from orchestrator.edge import openapi, operations, routes
-from orchestrator.edge.middleware import Edge
+from orchestrator.edge.admission import Admission
+from orchestrator.edge.middleware import Edge, Gate
 from orchestrator.edge.pages import pages
 from orchestrator.edge.problems import Problem, on_http_exception, on_problem
 from orchestrator.settings import Settings
@@ -24,11 +25,11 @@ from orchestrator.telemetry import metrics
 Start = Callable[[Settings], AbstractAsyncContextManager[Running]]
 
 
-def create_app(settings: Settings, start: Start = bootstrap.run) -> FastAPI:
+def create_app(settings: Settings, start: Start = bootstrap.run, admission: Admission | None = None) -> FastAPI:
     """
     The application; nothing is opened before its lifespan begins.
 
-    start: what the lifespan enters; tests pass one that yields twins.
+    start: what the lifespan enters; tests pass one that yields twins, and an *admission* on clocks of theirs.
     """
 
     @asynccontextmanager
@@ -52,7 +53,18 @@ def create_app(settings: Settings, start: Start = bootstrap.run) -> FastAPI:
         app.router.add_route(path, handler, methods=[method], include_in_schema=False)
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)
-    labels: dict[object, str] = {route.endpoint: route.path for route in app.routes if isinstance(route, Route)}
-    app.add_middleware(Edge, max_body_bytes=settings.edge.max_body_bytes, metrics=metrics, labels=labels)
+    known = [route for route in app.routes if isinstance(route, Route)]
+    labels: dict[object, str] = {route.endpoint: route.path for route in known}
+    app.add_middleware(
+        Edge,
+        max_body_bytes=settings.edge.max_body_bytes,
+        metrics=metrics,
+        labels=labels,
+        gate=Gate(
+            admission or Admission(settings, metrics),
+            slates=[route for route in known if route.endpoint in routes.SLATES],
+            events=[route for route in known if route.endpoint is routes.events],
+        ),
+    )
     app.openapi = cache(partial(openapi.document, settings.edge))  # type: ignore[method-assign]  # FastAPI's way
     return app

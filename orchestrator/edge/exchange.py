@@ -20,11 +20,13 @@ class Exchange:
     """
     started    monotonic seconds at which the request's head had been read
     stages_ms  stage → milliseconds, set by the handler once a slate is there
+    route      address as it stands in the route table, where it is known before routing
     """
 
     request_id: str
     started: float = field(default_factory=time.perf_counter)
     stages_ms: Sequence[tuple[str, float]] = ()
+    route: str | None = None
 
     def took_ms(self) -> float:
         """Milliseconds since the request's head had been read."""

@@ -1,5 +1,5 @@
 """
-What every request gets, in one pure-ASGI layer: an id, a size limit, timing headers, counting, a last resort.
+What every request gets, in one pure-ASGI layer: an id, admission, limits, timing headers, counting, a last resort.
 
 Pure ASGI on purpose: Starlette's BaseHTTPMiddleware was measured to cost two thirds of the throughput
 (7.5k → 2.7k requests/s for a layer that does nothing).
@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.bootstrap import Running
+from orchestrator.core.model import Rung
+from orchestrator.edge.admission import Admission, keep, ticket_of
 from orchestrator.edge.exchange import Exchange, begin, new_id
 from orchestrator.edge.problems import FieldError, Kind, Problem, response
 from orchestrator.telemetry import Metrics, log
@@ -28,6 +34,15 @@ DRAIN_BYTES, DRAIN_S = 8 * 2**20, 1.0
 whoever sends more has the connection closed on it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Who decides, and about which addresses: calls for a *slate* have a cheap answer, *events* only a refusal."""
+
+    admission: Admission
+    slates: Sequence[Route]
+    events: Sequence[Route]
+
+
 class Edge:
     """
     Wraps the application; outermost of our layers, inside nothing but the server.
@@ -37,40 +52,66 @@ class Edge:
     labels: endpoint → address as it stands in the route table, the closed set of the metrics' route label.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, metrics: Metrics, labels: Mapping[object, str]) -> None:
+    def __init__(
+        self, app: ASGIApp, max_body_bytes: int, metrics: Metrics, labels: Mapping[object, str], gate: Gate
+    ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._metrics = metrics
         self._labels = labels
+        self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         exchange = begin(scope, _request_id(scope))
+        running: Running | None = getattr(scope["app"].state, "running", None)
         status = 0
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            is_start = message["type"] == "http.response.start"
+            if is_start:
                 headers = MutableHeaders(raw=message["headers"])
                 headers["x-request-id"] = exchange.request_id
                 headers["server-timing"] = exchange.server_timing()
                 headers["x-content-type-options"] = "nosniff"
-            await send(message)
+                if running is not None and running.is_draining:
+                    # The next request is somebody else's: a kept connection would find nobody here.
+                    headers["connection"] = "close"
+            try:
+                await send(message)
+            except OSError as error:
+                # How ASGI servers say that the caller has left (spec 2.4); uvicorn only falls silent.
+                raise ClientDisconnect from error
+            if is_start:
+                status = message["status"]
 
         self._metrics.requests_in_flight.inc()
         try:
-            await self._answer(scope, receive, send_with_headers, exchange, lambda: status != 0)
+            await self._answer(scope, receive, send_with_headers, exchange, running, lambda: status != 0)
         finally:
+            ticket = ticket_of(scope)
+            if ticket is not None:
+                ticket.settle(status)
             self._metrics.requests_in_flight.dec()
             self._count(scope, status, exchange)
 
     async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, has_begun: Callable[[], bool]
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        exchange: Exchange,
+        running: Running | None,
+        has_begun: Callable[[], bool],
     ) -> None:
         try:
+            refusal = None if running is None else self._refusal(scope, exchange, running)
+            if refusal is not None:
+                await refusal(scope, receive, send)
+                return
             announced = _content_length(scope)
             if announced is not None and announced > self._max_body_bytes:
                 await _drained(receive)
@@ -89,6 +130,29 @@ class Edge:
                 raise
             detail = "the request was fine, we were not; the request_id finds it in our log"
             await response(Problem(Kind.INTERNAL, detail), exchange.request_id)(scope, receive, send)
+
+    def _refusal(self, scope: Scope, exchange: Exchange, running: Running) -> Response | None:
+        """
+        Admission's no, before anything of the body is read; None: the request goes on.
+
+        The server reads a refused body on and forgets it, so that its connection can carry the next request, unless
+        there is too much of it or it would only be sent when asked for.
+        """
+        admission, lag = self._gate.admission, running.loop.lag
+        if (route := _match(self._gate.slates, scope)) is not None:
+            exchange.route = route.path
+            ticket = admission.admit(scope["headers"], lag)
+            keep(scope, ticket)
+            if ticket.rung is not Rung.SHED:
+                return None
+        elif (route := _match(self._gate.events, scope)) is not None and admission.is_overwhelmed(lag):
+            exchange.route = route.path
+        else:
+            return None
+        announced = _content_length(scope) or 0
+        is_held_back = any(name == b"expect" for name, _ in scope["headers"])
+        keeps_connection = announced <= self._max_body_bytes and not is_held_back
+        return admission.refusal(exchange.request_id, keeps_connection=keeps_connection)
 
     def _limited(self, receive: Receive) -> Receive:
         received = 0
@@ -112,10 +176,15 @@ class Edge:
         return Problem(Kind.BODY_TOO_LARGE, detail, [whole], headers={"connection": "close"})
 
     def _count(self, scope: Scope, status: int, exchange: Exchange) -> None:
-        route = self._labels.get(scope.get("endpoint"), "unmatched")
+        route = exchange.route or self._labels.get(scope.get("endpoint"), "unmatched")
         status_class = f"{status // 100}xx" if status else "none"
         self._metrics.requests.labels(route, status_class).inc()
         self._metrics.request_seconds.labels(route).observe(exchange.took_ms() / 1000)
+
+
+def _match(candidates: Sequence[Route], scope: Scope) -> Route | None:
+    """Which of *candidates* the router would choose; another method is none of them."""
+    return next((route for route in candidates if route.matches(scope)[0] is Match.FULL), None)
 
 
 def _request_id(scope: Scope) -> str:

@@ -14,7 +14,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from orchestrator.core.shedding import Priority
 from orchestrator.edge import answers, operations, routes, schemas
+from orchestrator.edge.admission import PRIORITY, START, TIMEOUT
 from orchestrator.edge.problems import MEDIA_TYPE, Kind
 from orchestrator.settings import Edge
 
@@ -41,13 +43,38 @@ class Call:
 
 
 _BODY = (Kind.INVALID_JSON, Kind.BODY_TOO_LARGE, Kind.UNSUPPORTED_MEDIA_TYPE, Kind.INVALID_FIELDS)
+_SLATE = (Kind.BAD_REQUEST, Kind.OVERLOADED)
+_HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    (
+        PRIORITY,
+        "header",
+        {
+            "type": "string",
+            "enum": [priority.value for priority in reversed(Priority)],
+            "default": Priority.CRITICAL.value,
+            "description": "what gives way first when it is busy: bulk, then best_effort",
+        },
+    ),
+    (
+        TIMEOUT,
+        "header",
+        {"type": "number", "description": "like budget_ms, the smaller wins; 0 or less: popular, at once"},
+    ),
+    (
+        START,
+        "header",
+        {"type": "string", "description": "set by a proxy: when it got the request; the wait is off the budget"},
+    ),
+)
+_RETRY_AFTER = {"Retry-After": {"description": "whole seconds until to ask again", "schema": {"type": "integer"}}}
 _ID = {"type": "string", "minLength": 1, "maxLength": schemas.MAX_ID}
 
 CALLS: dict[tuple[str, str], Call] = {
     ("/v1/recommendations", "post"): Call(
         "Fill a shelf",
         answers.SlateAnswer,
-        _BODY,
+        (*_BODY, *_SLATE),
+        parameters=_HEADERS,
         body=schemas.RecommendationRequest,
         examples=(
             ("anonymous", {"placement": "home"}),
@@ -63,25 +90,27 @@ CALLS: dict[tuple[str, str], Call] = {
     ("/v1/rankings", "post"): Call(
         "Order a list for a shopper",
         answers.SlateAnswer,
-        _BODY,
+        (*_BODY, *_SLATE),
+        parameters=_HEADERS,
         body=schemas.RankingRequest,
         examples=(("search results", {"item_ids": ["85123A", "22423", "47566"], "user_id": "12583"}),),
     ),
     ("/v1/items/{item_id}/similar", "get"): Call(
         "Items like this one",
         answers.SlateAnswer,
-        (Kind.UNKNOWN_ITEM, Kind.INVALID_FIELDS),
+        (Kind.UNKNOWN_ITEM, Kind.INVALID_FIELDS, *_SLATE),
         parameters=(
             ("item_id", "path", _ID),
             ("count", "query", {"type": "integer", "minimum": 1, "default": 20}),
             ("user_id", "query", _ID),
             ("visitor_id", "query", _ID),
+            *_HEADERS,
         ),
     ),
     ("/v1/events", "post"): Call(
         "Tell what shoppers did",
         answers.EventsAnswer,
-        (*_BODY, Kind.NO_EVENT_ACCEPTED, Kind.EVENTS_UNAVAILABLE),
+        (*_BODY, Kind.NO_EVENT_ACCEPTED, Kind.EVENTS_UNAVAILABLE, Kind.OVERLOADED),
         status=202,
         body=schemas.EventsRequest,
         examples=(
@@ -132,6 +161,8 @@ def _operation(call: Call) -> dict[str, Any]:
         known = answers_by_status.setdefault(str(kind.status), {"description": kind.title, "content": content})
         if kind.title not in known["description"]:
             known["description"] += f"; {kind.title}"
+        if kind.status == Kind.OVERLOADED.status:
+            known["headers"] = _RETRY_AFTER
     return {**operation, "responses": answers_by_status}
 
 

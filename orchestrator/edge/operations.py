@@ -36,7 +36,7 @@ async def readyz(request: Request) -> Response:
             checks = await running.checks()
     except TimeoutError:
         checks = {"checks": f"took longer than {CHECKS_WITHIN_S:g} s"}
-    if not running.is_ready:
+    if running.is_draining or not running.is_ready:
         errors = [FieldError(name, state) for name, state in checks.items() if state != "ok"]
         headers = {"retry-after": str(RETRY_AFTER_S)}
         raise Problem(Kind.NOT_READY, "still starting, or stopping", errors, {"checks": checks}, headers)

@@ -39,6 +39,7 @@ class Kind(Enum):
     INVALID_FIELDS = ("invalid-fields", 422, "Some fields are not acceptable")
     NO_EVENT_ACCEPTED = ("no-event-accepted", 422, "None of the events could be accepted")
     INTERNAL = ("internal-error", 500, "Something went wrong here")
+    OVERLOADED = ("overloaded", 503, "Too busy to answer in time")
     NOT_READY = ("not-ready", 503, "Not ready to answer")
     EVENTS_UNAVAILABLE = ("events-unavailable", 503, "Events cannot be stored just now")
 

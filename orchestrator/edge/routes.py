@@ -20,6 +20,7 @@ from starlette.responses import Response
 from orchestrator.bootstrap import Running
 from orchestrator.core.model import Event, Level, Query, Slate
 from orchestrator.edge import schemas
+from orchestrator.edge.admission import Plan, ticket_of
 from orchestrator.edge.encode import Ranks, ranks_of, slate_body
 from orchestrator.edge.exchange import exchange_of
 from orchestrator.edge.parse import check, check_parameters, read_json
@@ -117,16 +118,24 @@ async def events(request: Request) -> Response:
 async def _slate(
     request: Request, running: Running, query: Query, resolver: Resolver, budget_ms: float | None
 ) -> Response:
+    plan = _plan(request, budget_ms)
     if not query.explain:
-        budget_s = None if budget_ms is None else budget_ms / 1000
-        slate = await running.pipeline.recommend(query, budget_s)
+        slate = await running.pipeline.recommend(query, plan.budget_s, queued_s=plan.queued_s, floor=plan.floor)
         return _answer(request, running, query, slate, resolver, None)
     started = time.perf_counter()
     budget = running.settings.budget
-    total_ms = min(budget.total_ms, budget_ms or budget.total_ms)
-    slate, lists = await running.pipeline.traced(query, max(total_ms - budget.reply_ms, 0.0) / 1000)
+    total_s = budget.total_ms / 1000 if plan.budget_s is None else min(budget.total_ms / 1000, plan.budget_s)
+    left_s = max(0.0, total_s - budget.reply_ms / 1000)
+    slate, lists = await running.pipeline.traced(query, left_s, queued_s=plan.queued_s, floor=plan.floor)
     summarise(query, slate, time.perf_counter() - started, metrics)
     return _answer(request, running, query, slate, resolver, ranks_of(lists))
+
+
+def _plan(request: Request, budget_ms: float | None) -> Plan:
+    ticket = ticket_of(request.scope)
+    if ticket is None:
+        return Plan(None if budget_ms is None else budget_ms / 1000)
+    return ticket.plan(budget_ms)
 
 
 def _answer(
@@ -134,6 +143,8 @@ def _answer(
 ) -> Response:
     exchange = exchange_of(request.scope)
     exchange.stages_ms = slate.stages_ms
+    if slate.from_cache and (ticket := ticket_of(request.scope)) is not None:
+        ticket.remembered()
     body = slate_body(query, slate, running.catalogue, resolver.missing, exchange.took_ms(), ranks)
     return Response(body, media_type=JSON)
 
@@ -199,3 +210,6 @@ HANDLERS: dict[tuple[str, str], Handler] = {
     ("/v1/events", "post"): events,
 }
 """Address and method → handler; an item id may hold slashes."""
+
+SLATES = frozenset({recommendations, rankings, similar})
+"""What admission decides about: calls whose answer has a cheap form."""

@@ -30,6 +30,7 @@ class Console:
         self._width = width
         self._show_children = show_children
         self._dropped = 0
+        self._out_is_gone = False
         self._lines: queue.Queue[str | None] = queue.Queue(QUEUE_LINES)
         self._thread = threading.Thread(target=self._print, name="console", daemon=True)
         self._thread.start()
@@ -56,27 +57,24 @@ class Console:
         self._thread.join(timeout=1)
 
     def _print(self) -> None:
-        out_is_gone = False
         while (line := self._lines.get()) is not _END:
-            if out_is_gone:
-                continue
-            if self._dropped and self._lines.empty():
-                line += f"\n{self._of_dropped_lines()}"
-            out_is_gone = not self._printed(line)
-        # The end may have stood in the queue behind the last line, so that the queue never looked empty.
-        if self._dropped and not out_is_gone:
-            self._printed(self._of_dropped_lines())
+            self._write(line)
+            if self._lines.empty():
+                self._confess()
+        self._confess()
 
-    def _of_dropped_lines(self) -> str:
-        dropped, self._dropped = self._dropped, 0
-        return f"{'tutti':<{self._width}} │ {dropped} lines were not shown; they are in the log files"
+    def _confess(self) -> None:
+        if self._dropped:
+            self._write(f"{'tutti':<{self._width}} │ {self._dropped} lines were not shown; they are in the log files")
+            self._dropped = 0
 
-    def _printed(self, line: str) -> bool:
+    def _write(self, line: str) -> None:
+        if self._out_is_gone:
+            return
         try:
             print(line, file=self._out, flush=True)
         except (OSError, ValueError):  # the reader hung up, as in `tutti up | head`
-            return False
-        return True
+            self._out_is_gone = True
 
 
 class LogFile:

@@ -5,6 +5,8 @@ What can keep a system from running. Each message is one sentence that says what
     ├── AlreadyRunning   another supervisor holds the data directory
     ├── PortTaken        the edge's port is in use
     ├── NoRedis          no server to start, or one that is too old
+    ├── CannotProxy      faults are wanted before a Redis that no TCP proxy can stand before
+    ├── CannotRestart    there is no such process, or nothing would serve meanwhile; everything goes on
     ├── ChildFailed      one process ended, or was not ready in time; `lines` are its last
     └── StartFailed      the system did not come up; everything is stopped again; `lines` as above
 """
@@ -32,6 +34,14 @@ class PortTaken(SupervisorError):
 
 class NoRedis(SupervisorError):
     """There is no server to start, and none was given; or the one given is too old."""
+
+
+class CannotProxy(SupervisorError):
+    """Faults are wanted before a Redis that no TCP proxy can stand before."""
+
+
+class CannotRestart(SupervisorError):
+    """There is no such process, or nothing would serve meanwhile; everything goes on."""
 
 
 class ChildFailed(SupervisorError):

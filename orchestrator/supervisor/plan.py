@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from orchestrator.settings import Edge, Settings
+from orchestrator.supervisor.errors import CannotProxy
 
 HOST = "127.0.0.1"
 """Everything but the edge listens on loopback: these processes trust whoever can reach them."""
@@ -23,7 +25,10 @@ HOST = "127.0.0.1"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """A model service runs one call at a time; pools of threads as wide as the machine would only fight each other."""
 
-REDIS, INGESTION, ORCHESTRATOR = "redis", "ingestion", "orchestrator"
+REDIS, INGESTION, ORCHESTRATOR, FAULT_PROXY = "redis", "ingestion", "orchestrator", "fault_proxy"
+
+FAULTS_VARIABLE = "TUTTI_FAULTS_FILE"
+"""Names the file from which model services read which faults to show; see services/chassis/faults.py."""
 
 
 class Probe(Enum):
@@ -32,11 +37,38 @@ class Probe(Enum):
     REDIS = "redis"  # PING
     GRPC = "grpc"  # gRPC health
     HTTP = "http"  # GET /readyz
+    TCP = "tcp"  # a connection is taken
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """
+    How much of everything.
+
+    replicas  processes of each model service
+    workers   orchestrator processes behind the edge's one port
+    faults    a proxy that can be told to misbehave before every model replica and before Redis as the orchestrator
+              sees it, and a file by which model services can be told to
+    """
+
+    replicas: int = 1
+    workers: int = 1
+    faults: bool = False
+
+
+SINGLE = Shape()
+"""One of each, undisturbed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """One process: the command that starts it, where it listens, and how to ask whether it is ready."""
+    """
+    One process: the command that starts it, where it listens, and how to ask whether it is ready.
+
+    inherits  file descriptors it takes over, by their numbers
+    upstream  of a fault proxy: the name of what is behind it
+    control   of a fault proxy: where it is told what to do
+    """
 
     name: str
     command: tuple[str, ...]
@@ -44,13 +76,22 @@ class ProcessSpec:
     probe: Probe
     environment: Mapping[str, str] = field(default_factory=dict)
     replica: int = 0
+    inherits: tuple[int, ...] = ()
+    upstream: str | None = None
+    control: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Unlike the name, of one process only: `reranking`, `reranking-1`, `fault_proxy-reranking-1`."""
+        name = self.name if self.upstream is None else f"{self.name}-{self.upstream}"
+        return f"{name}-{self.replica}" if self.replica else name
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """
     What to start, in order: `redis` (None: a given one is used), `seed` until it ends, `models` and `ingestion`
-    together, `orchestrator` last. `settings` is what the orchestrator is told.
+    together, `proxies`, `orchestrators` last. `settings` is what the orchestrators are told.
     """
 
     settings: Settings
@@ -58,7 +99,8 @@ class Plan:
     seed: tuple[str, ...]
     models: tuple[ProcessSpec, ...]
     ingestion: ProcessSpec
-    orchestrator: ProcessSpec
+    proxies: tuple[ProcessSpec, ...]
+    orchestrators: tuple[ProcessSpec, ...]
 
 
 def make_plan(
@@ -68,6 +110,8 @@ def make_plan(
     *,
     redis_url: str | None,
     redis_command: tuple[str, ...] = (),
+    shape: Shape = SINGLE,
+    edge_fd: int = 3,
     python: str = sys.executable,
 ) -> Plan:
     """
@@ -76,9 +120,13 @@ def make_plan(
     Args:
         settings: checked settings; sources, re-ranker and edge are read, addresses are replaced.
         data: the data directory, absolute.
-        ports: free ports, one for each process but the orchestrator.
+        ports: free ports, `count_ports` of them.
         redis_url: a Redis that already runs; None to start one.
         redis_command: how to start one, without its port; needed when *redis_url* is None.
+        edge_fd: number of the descriptor of the edge's listening socket, which every orchestrator takes over.
+
+    Raises:
+        CannotProxy: faults are wanted before a given Redis that is not reached by plain TCP.
     """
     redis = None
     if redis_url is None:
@@ -86,49 +134,108 @@ def make_plan(
         redis_url = f"redis://{HOST}:{port}/0"
         redis = ProcessSpec(REDIS, (*redis_command, "--port", str(port)), f"{HOST}:{port}", Probe.REDIS)
 
-    addresses = {name: f"{HOST}:{next(ports)}" for name in model_names(settings)}
-    effective = settings.model_copy(
-        update={
-            "data": settings.data.model_copy(update={"path": data}),
-            "redis": settings.redis.model_copy(update={"url": redis_url}),
-            "sources": tuple(
-                source.model_copy(update={"targets": {"champion": addresses[source.name]}})
-                for source in settings.sources
-            ),
-            "reranker": settings.reranker.model_copy(
-                update={"targets": {"champion": addresses[settings.reranker.name]}}
-            ),
-        }
-    )
     shared = ("--data", str(data), "--redis", redis_url)
+    environment = {**ONE_THREAD, **({FAULTS_VARIABLE: str(faults_file(data))} if shape.faults else {})}
+    models = tuple(
+        ProcessSpec(
+            name,
+            (
+                *(python, "-m", "services.chassis", name, *shared),
+                *("--address", address := f"{HOST}:{next(ports)}", "--replica", str(replica)),
+            ),
+            address,
+            Probe.GRPC,
+            environment,
+            replica,
+        )
+        for name in model_names(settings)
+        for replica in range(shape.replicas)
+    )
     ingestion_address = f"{HOST}:{next(ports)}"
+    proxies: tuple[ProcessSpec, ...] = ()
+    seen_redis_url = redis_url
+    if shape.faults:
+        store = _proxy(REDIS, 0, _tcp_address(redis_url), ports, python)
+        proxies = (*(_proxy(spec.name, spec.replica, spec.address, ports, python) for spec in models), store)
+        seen_redis_url = redis_url.replace(_tcp_address(redis_url), store.address)
+    effective = _reaching(settings, data, seen_redis_url, proxies[:-1] or models)
     return Plan(
         settings=effective,
         redis=redis,
         seed=(python, "-m", "services.ingestion.seed", *shared),
-        models=tuple(
-            ProcessSpec(
-                name,
-                (python, "-m", "services.chassis", name, *shared, "--address", address),
-                address,
-                Probe.GRPC,
-                ONE_THREAD,
-            )
-            for name, address in addresses.items()
-        ),
+        models=models,
         ingestion=ProcessSpec(
             INGESTION,
             (python, "-m", "services.ingestion", *shared, "--address", ingestion_address),
             ingestion_address,
             Probe.GRPC,
         ),
-        orchestrator=ProcessSpec(
-            ORCHESTRATOR,
-            (python, "-m", "orchestrator", "--config", str(settings_file(data))),
-            reachable(settings.edge),
-            Probe.HTTP,
+        proxies=proxies,
+        orchestrators=tuple(
+            ProcessSpec(
+                ORCHESTRATOR,
+                (
+                    *(python, "-m", "orchestrator", "--config", str(settings_file(data))),
+                    *("--fd", str(edge_fd), "--admin", address := f"{HOST}:{next(ports)}"),
+                ),
+                address,
+                Probe.HTTP,
+                replica=worker,
+                inherits=(edge_fd,),
+            )
+            for worker in range(shape.workers)
         ),
     )
+
+
+def count_ports(settings: Settings, shape: Shape) -> int:
+    """How many free ports `make_plan` takes at most."""
+    replicas = len(model_names(settings)) * shape.replicas
+    proxies = replicas + 1 if shape.faults else 0
+    return 2 + replicas + 2 * proxies + shape.workers
+
+
+def _reaching(settings: Settings, data: Path, redis_url: str, seen: Sequence[ProcessSpec]) -> Settings:
+    """*settings* with the addresses of *seen*: model replicas, or the proxies before them."""
+
+    def targets(name: str) -> dict[str, tuple[str, ...]]:
+        return {"champion": tuple(spec.address for spec in seen if (spec.upstream or spec.name) == name)}
+
+    return settings.model_copy(
+        update={
+            "data": settings.data.model_copy(update={"path": data}),
+            "redis": settings.redis.model_copy(update={"url": redis_url}),
+            "sources": tuple(
+                source.model_copy(update={"targets": targets(source.name)}) for source in settings.sources
+            ),
+            "reranker": settings.reranker.model_copy(update={"targets": targets(settings.reranker.name)}),
+        }
+    )
+
+
+def _proxy(name: str, replica: int, behind: str, ports: Iterator[int], python: str) -> ProcessSpec:
+    address, control = f"{HOST}:{next(ports)}", f"{HOST}:{next(ports)}"
+    command = (python, "-m", "orchestrator.doctor.fault_proxy", "--listen", address, "--upstream", behind)
+    return ProcessSpec(
+        FAULT_PROXY,
+        (*command, "--control", control),
+        address,
+        Probe.TCP,
+        replica=replica,
+        upstream=name,
+        control=control,
+    )
+
+
+def _tcp_address(redis_url: str) -> str:
+    """`host:port` as it stands in the URL."""
+    url = urlsplit(redis_url)
+    if url.scheme != "redis" or url.hostname is None or url.port is None:
+        raise CannotProxy(
+            f"--faults needs a Redis at redis://host:port, found {url.scheme}://{url.netloc.rpartition('@')[2]}; "
+            "unset REDIS_URL to use the embedded one, or leave --faults out"
+        )
+    return url.netloc.rpartition("@")[2]
 
 
 def model_names(settings: Settings) -> tuple[str, ...]:
@@ -140,6 +247,11 @@ def reachable(edge: Edge) -> str:
     """`host:port` at which this machine reaches the edge; a wildcard address is reached by loopback."""
     host = HOST if edge.host in ("0.0.0.0", "::", "") else edge.host
     return f"{host}:{edge.port}"
+
+
+def faults_file(data: Path) -> Path:
+    """Which faults the model services are to show, when the system was started for that."""
+    return data / "run" / "faults.json"
 
 
 def settings_file(data: Path) -> Path:

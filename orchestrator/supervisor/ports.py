@@ -10,6 +10,9 @@ from orchestrator.supervisor.plan import HOST
 
 LAST_PORT = 65_535
 
+BACKLOG = 128
+"""Short on purpose: waiting in the kernel is invisible to our clock (resilience specification §1.6)."""
+
 
 def free_ports(count: int) -> list[int]:
     """Loopback ports that were free a moment ago, all different: each is held until the last is found."""
@@ -27,14 +30,34 @@ def check_free(host: str, port: int) -> None:
     Raises:
         PortTaken: nobody could listen there now.
     """
+    _bound(host, port).close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """
+    A listening socket for others to take over; connections wait in it until somebody does.
+
+    Raises:
+        PortTaken: nobody could listen there now.
+    """
+    listener = _bound(host, port)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _bound(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        with socket.socket(family, kind, protocol) as listener:
+        listener = socket.socket(family, kind, protocol)
+        try:
             # As servers do: a port whose last connections are still closing is free.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
     except socket.gaierror as error:
         raise PortTaken(f"{host!r} is no address of this machine; try --host 127.0.0.1") from error
     except OSError as error:
@@ -43,3 +66,4 @@ def check_free(host: str, port: int) -> None:
             f"port {port} is already in use on {host} ({error.strerror}); try PORT={other} with make demo, "
             f"or --port {other}"
         ) from error
+    return listener

@@ -2,6 +2,7 @@
 One child: started in a process group of its own, asked until it is ready, restarted when it dies, stopped.
 
     starting → ready → restarting → ready …        a crash, with exponential back-off
+    ready → restarting → ready …                   asked for: ended with its grace, started again at once
     starting → failed                              the first start did not work; the supervisor gives up
     any → stopping → stopped                       asked by SIGTERM, after the grace forced by SIGKILL
 """
@@ -14,8 +15,9 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from enum import Enum
+from typing import Any
 
 from orchestrator.supervisor.console import Console, LogFile
 from orchestrator.supervisor.errors import ChildFailed
@@ -77,9 +79,12 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._pump: asyncio.Task[None] | None = None
         self._started_at = 0.0
+        self._asking = asyncio.Event()
+        self._asked: asyncio.Future[None] | None = None
+        self._grace_s = 0.0
 
     def __repr__(self) -> str:
-        return f"<Child {self.spec.name} {self.state.value}, pid {self.pid}>"
+        return f"<Child {self.spec.label} {self.state.value}, pid {self.pid}>"
 
     async def start(self) -> None:
         """
@@ -123,21 +128,53 @@ class Child:
         """Restart it whenever it ends, for ever; to be called after `start`, cancelled by whoever stops it."""
         wait_s = BACKOFF_FIRST_S
         while self._process is not None:
-            code = await self._process.wait()
-            await self._drain()
-            if time.monotonic() - self._started_at >= HEALTHY_AFTER_S:
+            await _first_of(self._process.wait(), self._asking.wait())
+            if not self._asking.is_set():
+                await self._drain()
+                if time.monotonic() - self._started_at >= HEALTHY_AFTER_S:
+                    wait_s = BACKOFF_FIRST_S
+                self.pid = None
+                self._change(State.RESTARTING)
+                how = _how(self._process.returncode or 0)
+                self._console.say(f"{self.spec.label} ended with {how}; starting it again in {wait_s:g} s")
+                await _first_of(asyncio.sleep(wait_s), self._asking.wait())
+                wait_s = min(wait_s * 2, BACKOFF_MAX_S)
+            if asked := self._asking.is_set():
                 wait_s = BACKOFF_FIRST_S
-            self.pid = None
-            self._change(State.RESTARTING)
-            self._console.say(f"{self.spec.name} ended with {_how(code)}; starting it again in {wait_s:g} s")
-            await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 2, BACKOFF_MAX_S)
-            try:
-                await self.start()
-                self._console.say(f"{self.spec.name} is ready again")
-            except ChildFailed as failure:
-                self._console.say(str(failure))
+                self._asking.clear()
+                self._change(State.RESTARTING)
+                await self._end(self._process, self._grace_s)
+                self.pid = None
+            await self._start_again(self._asked if asked else None)
+
+    async def restart(self, grace_s: float) -> None:
+        """
+        Have the running `keep_alive` end it, by SIGKILL after *grace_s*, and start it again; return when it is ready.
+
+        A child that waits for its next start is started now.
+
+        Raises:
+            ChildFailed: it did not become ready; `keep_alive` goes on trying.
+        """
+        self._grace_s = grace_s
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.get_running_loop().create_future()
+        self._asking.set()
+        await asyncio.shield(self._asked)
+
+    async def _start_again(self, asked: asyncio.Future[None] | None) -> None:
+        try:
+            await self.start()
+        except ChildFailed as failure:
+            self._console.say(str(failure))
+            if self._process is not None:
                 await self._end(self._process, 0)
+            if asked is not None and not asked.done():
+                asked.set_exception(failure)
+        else:
+            self._console.say(f"{self.spec.label} is ready again")
+            if asked is not None and not asked.done():
+                asked.set_result(None)
 
     async def stop(self, grace_s: float) -> None:
         """SIGTERM, then after *grace_s* SIGKILL to its whole group. Never raises; a child that is gone is stopped."""
@@ -160,6 +197,7 @@ class Child:
                 env=self._environment,
                 # Out of the terminal's foreground group: Ctrl-C reaches the supervisor, which stops in order.
                 process_group=0,
+                pass_fds=self.spec.inherits,
             )
         except OSError as error:
             raise self._failed(f"cannot be started: {error}") from error
@@ -186,7 +224,7 @@ class Child:
         self._last.append(line)
         with contextlib.suppress(OSError, ValueError):  # a full disk must not stop the child; the console still shows
             self._log.write(line)
-        self._console.echo(self.spec.name, line)
+        self._console.echo(self.spec.label, line)
 
     async def _drain(self) -> None:
         """Read what an ended child has still said; a grandchild that holds the pipe open is not waited for."""
@@ -208,11 +246,22 @@ class Child:
 
     def _failed(self, how: str) -> ChildFailed:
         self._change(State.FAILED)
-        return ChildFailed(f"{self.spec.name} {how}; its log is {self._log.path}", tuple(self._last))
+        return ChildFailed(f"{self.spec.label} {how}; its log is {self._log.path}", tuple(self._last))
 
     def _change(self, state: State) -> None:
         self.state = state
         self._on_change()
+
+
+async def _first_of(*claims: Coroutine[Any, Any, object]) -> None:
+    """Return when one is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(claim) for claim in claims]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _how(code: int) -> str:

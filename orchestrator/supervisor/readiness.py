@@ -31,6 +31,8 @@ async def until_ready(spec: ProcessSpec) -> None:
             await _until_grpc_serves(spec.address)
         case Probe.HTTP:
             await _poll(lambda: _http_is_ready(spec.address))
+        case Probe.TCP:
+            await _poll(lambda: _takes_connections(spec.control or spec.address))
 
 
 async def redis_answers(url: str) -> bool:
@@ -83,6 +85,17 @@ async def _http_is_ready(address: str) -> bool:
     except (OSError, TimeoutError):
         return False
     return b" 200 " in status
+
+
+async def _takes_connections(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, int(port))
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
 
 
 async def _poll(answers: Callable[[], Awaitable[bool]]) -> None:

@@ -22,13 +22,26 @@ from orchestrator.supervisor.errors import AlreadyRunning
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """One line of `tutti status`; *pid* is None for a process that is not ours (a given Redis) or not alive."""
+    """
+    One line of `tutti status`.
+
+    pid       None for a process that is not ours (a given Redis) or not alive
+    upstream  of a fault proxy: the name of what is behind it; None, and left out of the file, for all others
+    control   of a fault proxy: where it is told what to do; the same
+    """
 
     name: str
     pid: int | None
     address: str
     state: str
     replica: int = 0
+    upstream: str | None = None
+    control: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As it stands in the file."""
+        whole = asdict(self)
+        return {key: value for key, value in whole.items() if value is not None or key == "pid"}
 
 
 ACQUIRE_ATTEMPTS = 5
@@ -80,7 +93,7 @@ def holder(run: Path) -> int | None:
 
 def write_status(run: Path, address: str, processes: Sequence[ProcessStatus]) -> None:
     """Replace `status.json` in one step."""
-    content = {"supervisor": os.getpid(), "edge": address, "processes": [asdict(process) for process in processes]}
+    content = {"supervisor": os.getpid(), "edge": address, "processes": [process.document() for process in processes]}
     partial = run / "status.json.partial"
     partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.replace(run / "status.json")

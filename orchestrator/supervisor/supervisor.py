@@ -1,5 +1,7 @@
 """
-The order of things: Redis, seed, models with ingestion, orchestrator; then watching; then the same backwards.
+The order of things: Redis, seed, models with ingestion, orchestrators; then watching; then the same backwards.
+
+The edge's listening socket is ours: workers come and go, the queue of connections stays (ADR 0015).
 
     start fails     every started process is stopped, one sentence says which child failed and how
     crash later     that process alone is restarted, with back-off (process.py)
@@ -12,40 +14,55 @@ import asyncio
 import os
 import secrets
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE, Popen, TimeoutExpired
 
 from orchestrator.settings import Settings
-from orchestrator.supervisor import reaper, redis_server
+from orchestrator.supervisor import control, reaper, redis_server
 from orchestrator.supervisor.console import Console, LogFile
-from orchestrator.supervisor.errors import ChildFailed, StartFailed
+from orchestrator.supervisor.errors import CannotRestart, ChildFailed, StartFailed
 from orchestrator.supervisor.plan import (
+    FAULTS_VARIABLE,
+    ORCHESTRATOR,
     REDIS,
+    SINGLE,
     Plan,
     Probe,
     ProcessSpec,
+    Shape,
+    count_ports,
+    faults_file,
     make_plan,
-    model_names,
     reachable,
     settings_file,
     to_toml,
 )
-from orchestrator.supervisor.ports import check_free, free_ports
+from orchestrator.supervisor.ports import free_ports, listen
 from orchestrator.supervisor.process import Child, State
 from orchestrator.supervisor.readiness import redis_answers
+from orchestrator.supervisor.rolling import roll
 from orchestrator.supervisor.state import ProcessStatus, RunLock, write_status
 
-EDGE_GRACE_S, MODELS_GRACE_S, REDIS_GRACE_S = 3.0, 3.0, 2.5
-"""Judged: each more than the stage needs to drain (chassis: 2 s); together under the 10 s an operator waits."""
+EDGE_GRACE_S, MODELS_GRACE_S, REDIS_GRACE_S = 3.0, 3.0, 2.0
+"""Judged: each more than the stage needs to drain (chassis: 2.5 s; the edge's own drain comes on top); together under
+the 10 s an operator waits."""
 
 GIVEN_REDIS_WAIT_S = 5.0
 """Judged: a given Redis is expected to run; this forgives one that is just being started beside us."""
 
-OVERRULED = ("TUTTI_CONFIG", "TUTTI_DATA__PATH", "TUTTI_REDIS__URL", "TUTTI_EDGE__HOST", "TUTTI_EDGE__PORT")
-"""Variables kept from children: they would overrule the effective settings, in which they are already honoured."""
+OVERRULED = (
+    "TUTTI_CONFIG",
+    "TUTTI_DATA__PATH",
+    "TUTTI_REDIS__URL",
+    "TUTTI_EDGE__HOST",
+    "TUTTI_EDGE__PORT",
+    FAULTS_VARIABLE,
+)
+"""Variables kept from children: they would overrule what the plan says, in which settings are already honoured."""
 
 
 class Supervisor:
@@ -57,6 +74,7 @@ class Supervisor:
         data: the data directory.
         redis_url: a Redis that already runs; None starts one.
         console: where lines go.
+        shape: how many replicas and workers, and whether they can be disturbed.
         planner: decides the command lines; another one starts other processes in the same order.
     """
 
@@ -66,6 +84,7 @@ class Supervisor:
         data: Path,
         redis_url: str | None,
         console: Console,
+        shape: Shape = SINGLE,
         planner: Callable[..., Plan] = make_plan,
     ) -> None:
         self._data = data.resolve()
@@ -77,7 +96,10 @@ class Supervisor:
         self._children: list[Child] = []
         self._watchers: list[asyncio.Task[None]] = []
         self._settings = settings
+        self._shape = shape
         self._planner = planner
+        self._listener: socket.socket | None = None
+        self._rolling = asyncio.Lock()
         self.plan: Plan | None = None
 
     async def run(self) -> None:
@@ -91,8 +113,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, stop.set)
-        check_free(self._settings.edge.host, self._settings.edge.port)
-        async with self._holding():
+        async with self._listening(), self._holding():
             started = asyncio.create_task(self._start_all())
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait({started, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -101,7 +122,8 @@ class Supervisor:
             await asyncio.gather(started, return_exceptions=True)
             if not started.cancelled():
                 started.result()
-                await stopped
+                async with control.listening(self._run, self._restart):
+                    await stopped
             stopped.cancel()
             self._console.say("stopping")
         self._console.say("stopped")
@@ -119,6 +141,16 @@ class Supervisor:
             yield self._planned().settings
 
     @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        """The edge's socket, until every worker has stopped."""
+        edge = self._settings.edge
+        with listen(edge.host, edge.port) as self._listener:
+            port = self._listener.getsockname()[1]
+            edge = edge.model_copy(update={"port": port})
+            self._settings = self._settings.model_copy(update={"edge": edge})
+            yield
+
+    @asynccontextmanager
     async def _holding(self) -> AsyncIterator[None]:
         """The lock, the reaper and the end of every child, whatever happens inside."""
         with ExitStack() as stack:
@@ -134,7 +166,7 @@ class Supervisor:
 
     async def _start_all(self) -> None:
         await self._start_backends(self._planned().ingestion)
-        await self._start(self._planned().orchestrator)
+        await self._start(*self._planned().orchestrators)
         host, port = self._planned().settings.edge.host, self._planned().settings.edge.port
         self._console.say(f"ready at http://{reachable(self._planned().settings.edge)}/ (edge on {host}:{port})")
 
@@ -146,7 +178,12 @@ class Supervisor:
         effective.write_text(to_toml(plan.settings.model_dump(mode="json")), encoding="utf-8")
         self._console.say("bringing the online store up to date")
         await self._finish(ProcessSpec("seed", plan.seed, "", Probe.REDIS))
+        if self._shape.faults:
+            faults_file(self._data).write_text("{}\n", encoding="utf-8")  # none is left over from last time
+            self._console.say(f"faults can be injected: {faults_file(self._data)} and a proxy before every replica")
         await self._start(*plan.models, *beside)
+        if plan.proxies:
+            await self._start(*plan.proxies)
 
     async def _start_redis(self, plan: Plan) -> None:
         if plan.redis is not None:
@@ -166,7 +203,7 @@ class Supervisor:
 
     async def _start(self, *specs: ProcessSpec) -> None:
         """Start these together; return when all are ready, fail with the first that fails."""
-        self._console.say(f"starting {', '.join(spec.name for spec in specs)}")
+        self._console.say(f"starting {', '.join(spec.label for spec in specs)}")
         children = [self._child(spec) for spec in specs]
         self._children += children
         try:
@@ -176,7 +213,13 @@ class Supervisor:
         except* ChildFailed as failures:
             first = next(failure for failure in failures.exceptions if isinstance(failure, ChildFailed))
             raise StartFailed(str(first), first.lines) from first
-        self._watchers += [asyncio.create_task(child.keep_alive(), name=child.spec.name) for child in children]
+        self._watchers += [asyncio.create_task(child.keep_alive(), name=child.spec.label) for child in children]
+
+    async def _restart(self, names: Sequence[str], say: Callable[[str], None]) -> int:
+        if self._rolling.locked():
+            raise CannotRestart("a restart is under way; try again when it is done")
+        async with self._rolling:
+            return await roll(self._children, names, say, self._grace_s)
 
     async def _finish(self, spec: ProcessSpec) -> None:
         child = self._child(spec)
@@ -191,24 +234,29 @@ class Supervisor:
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
-        by_name = {child.spec.name: child for child in self._children}
-        edge, store = by_name.pop("orchestrator", None), by_name.pop(REDIS, None)
-        for group, grace_s in (
-            ([edge], EDGE_GRACE_S),
-            (list(by_name.values()), MODELS_GRACE_S),
-            ([store], REDIS_GRACE_S),
-        ):
-            await asyncio.gather(*(child.stop(grace_s) for child in group if child is not None))
+        edge = [child for child in self._children if child.spec.name == ORCHESTRATOR]
+        store = [child for child in self._children if child.spec.name == REDIS]
+        others = [child for child in self._children if child not in edge and child not in store]
+        for group in (edge, others, store):
+            await asyncio.gather(*(child.stop(self._grace_s(child.spec.name)) for child in group))
+
+    def _grace_s(self, name: str) -> float:
+        drain_s = self._settings.edge.drain_ms / 1000
+        return {ORCHESTRATOR: drain_s + EDGE_GRACE_S, REDIS: REDIS_GRACE_S}.get(name, MODELS_GRACE_S)
 
     def _child(self, spec: ProcessSpec) -> Child:
         environment = {name: value for name, value in os.environ.items() if name not in OVERRULED}
         environment |= {reaper.TOKEN_VARIABLE: self._token, "PYTHONUNBUFFERED": "1"}
-        log = LogFile(self._run / "logs" / f"{spec.name}.log")
+        log = LogFile(self._run / "logs" / f"{spec.label}.log")
         return Child(spec, environment, log, self._console, self._write_status)
 
     def _write_status(self) -> None:
         statuses = [
-            ProcessStatus(c.spec.name, c.pid, c.spec.address, c.state.value, c.spec.replica) for c in self._children
+            ProcessStatus(
+                *(c.spec.name, c.pid, c.spec.address, c.state.value),
+                *(c.spec.replica, c.spec.upstream, c.spec.control),
+            )
+            for c in self._children
         ]
         plan = self._planned()
         if plan.redis is None:
@@ -227,9 +275,11 @@ class Supervisor:
             self.plan = self._planner(
                 self._settings,
                 self._data,
-                iter(free_ports(len(model_names(self._settings)) + 2)),
+                iter(free_ports(count_ports(self._settings, self._shape))),
                 redis_url=self._given_redis,
                 redis_command=command,
+                shape=self._shape,
+                edge_fd=-1 if self._listener is None else self._listener.fileno(),
             )
         return self.plan
 

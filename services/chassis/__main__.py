@@ -48,6 +48,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--address", required=True, help="host:port to listen on; port 0 takes a free one")
     parser.add_argument("--redis", help="URL of the online store, for models that read features")
     parser.add_argument("--alias", default=artefacts.CHAMPION, help="alias or version to serve (default: champion)")
+    parser.add_argument("--replica", type=int, default=0, help="which of several replicas this is (default: 0)")
     parser.add_argument("--metrics-port", type=int, default=0, help="port of /metrics; 0 for none (default)")
     return parser.parse_args()
 

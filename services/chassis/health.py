@@ -33,6 +33,13 @@ Calls inside at once; the next is RESOURCE_EXHAUSTED. Derived: with one thread a
 waits 64 ms, about the longest that is of use within 100 ms. Calls are coalesced, so a handful is usual.
 """
 
+LAME_DUCK_S = 0.5
+"""
+Between saying not ready and turning the first call away. A call that arrives after gRPC has begun to stop is answered
+UNAVAILABLE, however long the grace; a client that watches health is gone within milliseconds. Judged: enough for one
+whose loop is late, little enough for a restart.
+"""
+
 DRAIN_GRACE_S = 2.0
 """Borrowed (gRPC practice, 20 times a request's whole budget): what calls in flight get after SIGTERM."""
 
@@ -51,6 +58,7 @@ class HealthyServer:
         """Args: address: `host:port`, port 0 for a free one. services: full gRPC names served beside health."""
         self._services = tuple(services)
         self._address = address
+        self._is_ready = False
         self._health = health.aio.HealthServicer()
         self.grpc = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MAXIMUM_CONCURRENT_RPCS)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
@@ -75,13 +83,21 @@ class HealthyServer:
 
     async def set_ready(self, ready: bool) -> None:
         """Answer health checks with SERVING or NOT_SERVING, for the process and for each of its services."""
+        self._is_ready = ready
         status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in (OVERALL, *self._services):
             await self._health.set(name, status)
 
     async def drain(self) -> None:
-        """Say not ready for good, let calls in flight finish within `DRAIN_GRACE_S`, stop."""
+        """
+        Say not ready for good, serve on for `LAME_DUCK_S`, let calls in flight finish within `DRAIN_GRACE_S`, stop.
+
+        A server that never was ready has nobody to warn.
+        """
+        was_ready = self._is_ready
         await self._health.enter_graceful_shutdown()
+        if was_ready:
+            await asyncio.sleep(LAME_DUCK_S)
         await self.grpc.stop(DRAIN_GRACE_S)
 
 

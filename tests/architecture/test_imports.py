@@ -142,8 +142,8 @@ def unexplained(lines: list[str]) -> list[str]:
     """
     Keys of a TOML text without a comment above them.
 
-    A key right under an explained key, or a table explained as a whole, shares that comment: `cap_ms` of a stage,
-    the fields of `[[sources]]`, whose comment names each of them.
+    A key right under an explained key, or a table explained as a whole, shares that comment: `cap_ms` of a stage, a
+    priority's thresholds, the fields of `[[sources]]`, whose comment names each of them.
     """
     missing, explained, table = [], False, ""
     for line in lines:
@@ -152,11 +152,11 @@ def unexplained(lines: list[str]) -> list[str]:
         elif line.startswith("["):
             table = line
             # `# about the table` stands above its header, and one for a group above the first of the group.
-            explained = explained or table.split(".")[0] in {"[stages", "[placements", "[[sources]]"}
+            explained = explained or table.split(".")[0] in {"[admission", "[stages", "[placements", "[[sources]]"}
         elif "=" in line:
             if not explained:
                 missing.append(f"{table} {line}")
-            explained = table.split(".")[0] in {"[stages", "[placements", "[[sources]]"}
+            explained = table.split(".")[0] in {"[admission", "[stages", "[placements", "[[sources]]"}
         elif not line.strip():
             explained = False
     return missing

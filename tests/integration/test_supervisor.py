@@ -1,5 +1,6 @@
 """The supervisor as a process of its own, with a real Redis and tiny fakes for the services."""
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from orchestrator import settings as tree
 from orchestrator.supervisor.state import holder, read_status
+from tests.support.open_loop import Client, under_load
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.integration
@@ -46,9 +48,16 @@ def processes(data):
     return {p["name"]: p for p in (read_status(data / "run") or {}).get("processes", [])}
 
 
+def every_process(data):
+    """(name, upstream, replica) → its line of the status."""
+    listed = (read_status(data / "run") or {}).get("processes", [])
+    return {(p["name"], p.get("upstream"), p["replica"]): p for p in listed}
+
+
 def all_ready(data):
     found = processes(data)
-    return found if set(found) == NAMES and {p["state"] for p in found.values()} == {"ready"} else None
+    states = {p["state"] for p in every_process(data).values()}
+    return found if set(found) >= NAMES and states == {"ready"} else None
 
 
 def alive(pids):
@@ -56,12 +65,14 @@ def alive(pids):
 
 
 @contextmanager
-def a_system(data):
+def a_system(data, *arguments):
     port = free_port()
-    supervisor = launch(data, port)
+    supervisor = launch(data, port, *arguments)
     try:
-        until(lambda: all_ready(data) or supervisor.poll() is not None, "all processes ready")
+        until(lambda: all_ready(data) or supervisor.poll() is not None, "all processes ready", 40)
         assert supervisor.poll() is None, supervisor.communicate()
+        # The last process is ready a moment before the command says so.
+        until((data / "run" / "control").exists, "can be asked")
         yield supervisor, all_ready(data), port
     finally:
         supervisor.send_signal(signal.SIGTERM)
@@ -86,7 +97,7 @@ def test_everything_becomes_ready_is_listed_and_stops_cleanly(tmp_path):
     assert {p["name"] for p in listed} == NAMES
     assert all(set(p) == {"name", "pid", "address", "state", "replica"} for p in listed)
     assert {s.name: s.targets["champion"] for s in effective.sources} == {
-        name: found[name]["address"] for name in ("collaborative_filtering", "content_based")
+        name: (found[name]["address"],) for name in ("collaborative_filtering", "content_based")
     }
     assert effective.redis.url == f"redis://{found['redis']['address']}/0"
     assert supervisor.returncode == 0, err
@@ -132,7 +143,7 @@ def test_a_second_supervisor_of_the_same_directory_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("name", "said"), [("content_based", "the model has no items"), ("seed", "no features")])
 def test_a_child_that_fails_at_start_stops_everything_and_is_named(tmp_path, name, said):
-    supervisor = launch(tmp_path, free_port(), name)
+    supervisor = launch(tmp_path, free_port(), "--fail", name)
     _, err = supervisor.communicate(timeout=20)
 
     assert supervisor.returncode == 1
@@ -173,3 +184,72 @@ def test_down_stops_a_running_system_and_is_content_with_none(tmp_path):
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert "nothing runs" in second.stdout
     assert alive(p["pid"] for p in found.values()) == []
+
+
+def invoke(*arguments):
+    from orchestrator.cli import build
+
+    return CliRunner().invoke(build(), list(arguments))
+
+
+def pids(data):
+    return {key: p["pid"] for key, p in every_process(data).items()}
+
+
+async def test_a_rolling_restart_of_everything_under_load_loses_no_request(tmp_path):
+    with a_system(tmp_path, "--replicas", "2", "--workers", "2") as (_, _, port):
+        before = pids(tmp_path)
+        client = Client("127.0.0.1", port)
+
+        async with under_load(client, rate=50):
+            done = await asyncio.to_thread(invoke, "restart", "--data", str(tmp_path))
+            after = pids(tmp_path)
+
+    assert done.exit_code == 0, done.output
+    assert client.outcome.failures == []
+    assert set(after) == set(before)
+    kept = {key for key in before if before[key] == after[key]}
+    assert kept == {("redis", None, 0)}
+    restarted = [line.split()[1] for line in done.output.splitlines() if line.startswith("restarting")]
+    assert restarted == [
+        *("collaborative_filtering", "collaborative_filtering-1", "content_based", "content_based-1"),
+        *("reranking", "reranking-1", "ingestion", "orchestrator", "orchestrator-1"),
+    ]
+    logs = {path.name for path in (tmp_path / "run" / "logs").iterdir()}
+    assert {"reranking.log", "reranking-1.log", "orchestrator.log", "orchestrator-1.log"} <= logs
+
+
+def test_one_replica_is_restarted_by_its_number_at_once_and_an_unknown_one_is_named(tmp_path):
+    with a_system(tmp_path, "--replicas", "2") as (_, _, _):
+        before = pids(tmp_path)
+        done = invoke("restart", "reranking:1", "--data", str(tmp_path))
+        after = pids(tmp_path)
+        refused = invoke("restart", "rerankin", "--data", str(tmp_path))
+        mode = (tmp_path / "run" / "control").stat().st_mode & 0o777
+
+    assert done.exit_code == 0, done.output
+    assert {key for key in before if before[key] != after[key]} == {("reranking", None, 1)}
+    assert refused.exit_code == 1
+    assert "no process rerankin; there are" in refused.output
+    assert mode == 0o600
+
+
+def test_restarting_where_nothing_runs_says_so(tmp_path):
+    refused = invoke("restart", "--data", str(tmp_path))
+
+    assert refused.exit_code == 1
+    assert "nothing runs" in refused.output
+
+
+def test_with_faults_every_proxy_says_what_is_behind_it_and_where_it_is_controlled(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "faults.json").write_text('{"reranking": {"delay_ms": 5}}')
+
+    with a_system(tmp_path, "--replicas", "2", "--faults") as (_, _, _):
+        listed = [p for p in every_process(tmp_path).values() if p["name"] == "fault_proxy"]
+        faults = json.loads((tmp_path / "run" / "faults.json").read_text())
+
+    models = ("collaborative_filtering", "content_based", "reranking")
+    assert {(p["upstream"], p["replica"]) for p in listed} == {("redis", 0), *((m, r) for m in models for r in (0, 1))}
+    assert len({p["control"] for p in listed} | {p["address"] for p in listed}) == 14
+    assert faults == {}

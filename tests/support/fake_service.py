@@ -1,22 +1,14 @@
 """
-A process with no model: `python -m tests.support.fake_service grpc|http|once ADDRESS [--die-after S] [--fail TEXT]`.
+A process with no model: `python -m tests.support.fake_service grpc|http|tcp|once ADDRESS [--fd N] [--fail TEXT]`.
 
 For the supervisor's tests: ready at once, prints its name, ends on SIGTERM; or fails the way it is told to.
 """
 
 import argparse
 import asyncio
+import os
+import socket
 import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-
-class Ready(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
 
 
 async def serve_grpc(address):
@@ -33,10 +25,52 @@ async def serve_grpc(address):
     print("drained", flush=True)
 
 
+def serve_http(address, fd, drain_s):
+    """The orchestrator's server around an application that takes 20 ms to say which process it is."""
+    import uvicorn
+
+    from orchestrator.__main__ import own_socket
+    from orchestrator.edge.server import DrainingServer
+
+    is_draining = False
+
+    def on_drain():
+        nonlocal is_draining
+        is_draining = True
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            for said in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{said}.complete"})
+            return
+        is_probe = scope["path"] == "/readyz"
+        if not is_probe:
+            await asyncio.sleep(0.02)
+        body = str(os.getpid()).encode()
+        headers = [(b"content-length", str(len(body)).encode())]
+        status = 503 if is_probe and is_draining else 200
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=2)
+    server = DrainingServer(config, drain_s, on_drain, is_shared=True)
+    server.run([socket.socket(fileno=fd), own_socket(address)])
+    print("drained", flush=True)
+
+
+def serve_tcp(host, port):
+    with socket.create_server((host, port)) as listener:
+        while True:
+            listener.accept()[0].close()
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=["grpc", "http", "once"])
+    parser.add_argument("kind", choices=["grpc", "http", "tcp", "once"])
     parser.add_argument("address", nargs="?", default="")
+    parser.add_argument("--fd", type=int)
+    parser.add_argument("--drain", type=float, default=1.0)
     parser.add_argument("--fail")
     arguments = parser.parse_args()
     if arguments.fail:
@@ -47,7 +81,9 @@ def main():
         case "grpc":
             asyncio.run(serve_grpc(arguments.address))
         case "http":
-            HTTPServer((host, int(port)), Ready).serve_forever()
+            serve_http(arguments.address, arguments.fd, arguments.drain)
+        case "tcp":
+            serve_tcp(host, int(port))
         case "once":
             print("seeded")
     return 0

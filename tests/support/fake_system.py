@@ -1,7 +1,10 @@
 """
-The supervisor with a real Redis and fakes for all else: `python -m tests.support.fake_system DIR PORT [--fail NAME]`.
+The supervisor with a real Redis and fakes for all else.
+
+    python -m tests.support.fake_system DIR PORT [--fail NAME] [--replicas N] [--workers N] [--faults]
 """
 
+import argparse
 import asyncio
 import dataclasses
 import sys
@@ -10,7 +13,7 @@ from pathlib import Path
 from orchestrator import settings as tree
 from orchestrator.supervisor.console import Console
 from orchestrator.supervisor.errors import SupervisorError
-from orchestrator.supervisor.plan import Plan, make_plan
+from orchestrator.supervisor.plan import Plan, Probe, Shape, make_plan
 from orchestrator.supervisor.supervisor import Supervisor
 
 FAKE = (sys.executable, "-m", "tests.support.fake_service")
@@ -21,25 +24,42 @@ def planner(fail: str | None):
         real = make_plan(*arguments, **named)
 
         def fake(spec):
+            match spec.probe:
+                case Probe.TCP:
+                    where = (spec.control,)
+                case Probe.HTTP:
+                    where = (spec.address, "--fd", str(spec.inherits[0]))
+                case _:
+                    where = (spec.address,)
             extra = ("--fail", "the model has no items") if spec.name == fail else ()
-            return dataclasses.replace(spec, command=(*FAKE, spec.probe.value, spec.address, *extra))
+            return dataclasses.replace(spec, command=(*FAKE, spec.probe.value, *where, *extra))
 
         return dataclasses.replace(
             real,
             seed=(*FAKE, "once", *(("--fail", "no features") if fail == "seed" else ())),
             models=tuple(map(fake, real.models)),
             ingestion=fake(real.ingestion),
-            orchestrator=fake(real.orchestrator),
+            proxies=tuple(map(fake, real.proxies)),
+            orchestrators=tuple(map(fake, real.orchestrators)),
         )
 
     return plan
 
 
-def main(data: str, port: str, fail: str | None = None) -> int:
-    settings = tree.load(environment={"TUTTI_EDGE__PORT": port})
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("port")
+    parser.add_argument("--fail")
+    parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--faults", action="store_true")
+    given = parser.parse_args()
+    settings = tree.load(environment={"TUTTI_EDGE__PORT": given.port})
     console = Console()
+    shape = Shape(given.replicas, given.workers, given.faults)
     try:
-        asyncio.run(Supervisor(settings, Path(data), None, console, planner(fail)).run())
+        asyncio.run(Supervisor(settings, given.data, None, console, shape, planner(given.fail)).run())
     except SupervisorError as error:
         print(f"{error}\n{error.lines}", file=sys.stderr)
         return 1
@@ -49,4 +69,4 @@ def main(data: str, port: str, fail: str | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

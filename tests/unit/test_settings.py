@@ -42,6 +42,7 @@ def test_the_defaults_load_and_say_what_the_file_says(defaults):
     loaded = load(environment={}).model_dump(mode="json")
 
     expected = defaults | {"sources": loaded["sources"]}
+    expected["reranker"]["targets"] = {arm: [address] for arm, address in expected["reranker"]["targets"].items()}
     assert {path: value for path, value in leaves(loaded) if path[0] != "sources"} == {
         path: value for path, value in leaves(expected) if path[0] != "sources"
     }
@@ -89,7 +90,11 @@ def test_the_environment_lies_over_the_file(a_file):
         ("TUTTI_EDGE__HOST", "0.0.0.0", lambda tree: tree.edge.host == "0.0.0.0"),
         ("TUTTI_SLATE_CACHE__ENABLED", "false", lambda tree: tree.slate_cache.enabled is False),
         ("TUTTI_STAGES__RERANK__CAP_MS", "12.5", lambda tree: tree.stages.rerank.cap_ms == 12.5),
-        ("TUTTI_RERANKER__TARGETS", '{ champion = "h:1" }', lambda tree: tree.reranker.targets == {"champion": "h:1"}),
+        (
+            "TUTTI_RERANKER__TARGETS",
+            '{ champion = "h:1" }',
+            lambda tree: tree.reranker.targets == {"champion": ("h:1",)},
+        ),
         ("TUTTI_DATA__PATH", "/srv/shop", lambda tree: str(tree.data.path) == "/srv/shop"),
     ],
 )
@@ -116,14 +121,26 @@ def test_sources_are_merged_by_name_and_new_ones_come_last(a_file):
     assert names == ["collaborative_filtering", "content_based", "trending"]
     content_based, trending = tree.sources[1], tree.sources[2]
     assert content_based.weight == 0.25
-    assert content_based.targets == {"champion": "127.0.0.1:50052"}
+    assert content_based.targets == {"champion": ("127.0.0.1:50052",)}
     assert (trending.quota, trending.weight, trending.share) == (7, 1.0, 1.0)
 
 
 def test_a_second_arm_of_a_source_stands_beside_the_first(a_file):
     tree = load(a_file('[[sources]]\nname = "content_based"\ntargets = { challenger = "h:2" }\n'), {})
 
-    assert tree.sources[1].targets == {"champion": "127.0.0.1:50052", "challenger": "h:2"}
+    assert tree.sources[1].targets == {"champion": ("127.0.0.1:50052",), "challenger": ("h:2",)}
+
+
+def test_replicas_are_a_list_of_addresses_and_replace_a_single_one(a_file):
+    tree = load(a_file('[[sources]]\nname = "content_based"\ntargets = { champion = ["h:1", "h:2"] }\n'), {})
+
+    assert tree.sources[1].targets == {"champion": ("h:1", "h:2")}
+
+
+@pytest.mark.parametrize("addresses", ["[]", '["h:1", "h:1"]', "[1]", "1"])
+def test_replicas_without_an_address_each_are_refused(addresses):
+    with pytest.raises(SettingsError, match=r"reranker\.targets\.champion"):
+        load(environment={"TUTTI_RERANKER__TARGETS": f"{{ champion = {addresses} }}"})
 
 
 @pytest.mark.parametrize(

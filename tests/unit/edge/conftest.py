@@ -4,7 +4,7 @@ Twins behind the edge: a shop of ten items, a pipeline that remembers what it wa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +15,12 @@ import pytest
 
 from orchestrator import settings as tree
 from orchestrator.bootstrap import Running
-from orchestrator.core.model import Event, Level, Loss, Query, Slate, SlateItem, SourceReport, StageList
+from orchestrator.core.lag import Lag
+from orchestrator.core.model import Event, Level, Loss, Query, Rung, Slate, SlateItem, SourceReport, StageList
+from orchestrator.edge.admission import Admission
 from orchestrator.edge.app import create_app
 from orchestrator.ports import DependencyError
+from orchestrator.telemetry import metrics
 
 ITEM_IDS = [f"item-{i}" for i in range(9)] + ["shelf/9 <b>ü</b>"]
 
@@ -42,15 +45,25 @@ class ShopTwin:
 
 @dataclass
 class PipelineTwin:
-    """Answers with the wanted keys in reverse, or the first `count` items; remembers every query."""
+    """Answers with the wanted keys in reverse, or the first `count` items; remembers what it was asked, and how."""
 
     queries: list[Query] = field(default_factory=list)
     budgets: list[float | None] = field(default_factory=list)
+    queued: list[float] = field(default_factory=list)
+    floors: list[Rung] = field(default_factory=list)
     error: Exception | None = None
+    meanwhile: Callable[[Rung], Awaitable[None]] | None = None
+    from_cache: bool = False
 
-    async def recommend(self, query: Query, budget_s: float | None = None) -> Slate:
+    async def recommend(
+        self, query: Query, budget_s: float | None = None, *, queued_s: float = 0.0, floor: Rung = Rung.FULL
+    ) -> Slate:
         self.queries.append(query)
         self.budgets.append(budget_s)
+        self.queued.append(queued_s)
+        self.floors.append(floor)
+        if self.meanwhile is not None:
+            await self.meanwhile(floor)
         if self.error is not None:
             raise self.error
         keys = query.only_keys[::-1] or range(min(query.count, len(ITEM_IDS)))
@@ -68,10 +81,13 @@ class PipelineTwin:
             watermark=7,
             created_at=0.0,
             stages_ms=(("user", 1.25), ("retrieve", 40.0)),
+            from_cache=self.from_cache,
         )
 
-    async def traced(self, query: Query, budget_s: float) -> tuple[Slate, list[StageList]]:
-        slate = await self.recommend(query, budget_s)
+    async def traced(
+        self, query: Query, budget_s: float, *, queued_s: float = 0.0, floor: Rung = Rung.FULL
+    ) -> tuple[Slate, list[StageList]]:
+        slate = await self.recommend(query, budget_s, queued_s=queued_s, floor=floor)
         keys = np.asarray([item.key for item in slate.items], np.int32)
         lists = [
             StageList("source:one", keys[::-1], np.zeros(len(keys))),
@@ -101,6 +117,13 @@ class LogTwin:
 
 
 @dataclass
+class LoopTwin:
+    """A loop that is as late as the test says."""
+
+    lag: Lag = field(default_factory=Lag)
+
+
+@dataclass
 class RunningTwin(Running):
     """Checks without dependencies."""
 
@@ -117,7 +140,7 @@ def settings(tmp_path: Path) -> tree.Settings:
 
 @pytest.fixture
 def running(settings: tree.Settings) -> RunningTwin:
-    return RunningTwin(settings, PipelineTwin(), ShopTwin(), LogTwin(), {}, True)
+    return RunningTwin(settings, PipelineTwin(), ShopTwin(), LogTwin(), {}, True, loop=LoopTwin())
 
 
 @pytest.fixture
@@ -131,12 +154,19 @@ def event_log(running: RunningTwin) -> LogTwin:
 
 
 @pytest.fixture
-async def client(settings: tree.Settings, running: RunningTwin) -> AsyncIterator[httpx.AsyncClient]:
+def admission(settings: tree.Settings) -> Admission:
+    return Admission(settings, metrics)
+
+
+@pytest.fixture
+async def client(
+    settings: tree.Settings, running: RunningTwin, admission: Admission
+) -> AsyncIterator[httpx.AsyncClient]:
     @asynccontextmanager
     async def start(_: tree.Settings) -> AsyncIterator[Running]:
         yield running
 
-    app = create_app(settings, start)
+    app = create_app(settings, start, admission)
     # ASGITransport sends no lifespan events; enter it as the server would.
     async with (
         app.router.lifespan_context(app),

@@ -117,6 +117,13 @@ async def test_ready_says_how_the_dependencies_are(client):
     assert response.json() == {"status": "ready", "checks": {"popular": "ok", "redis": "unavailable"}}
 
 
+async def test_a_draining_process_is_alive_and_not_ready(client, running, refused):
+    running.is_draining = True
+
+    refused(await client.get("/readyz"), 503)
+    assert (await client.get("/livez")).status_code == 200
+
+
 async def test_not_ready_is_a_problem_with_the_checks(client, running, refused):
     running.is_ready = False
 
