@@ -190,14 +190,17 @@ class Pipeline:
                 return None
 
     def _as_cached(self, query: Query, slate: Slate, level: Level, report: Report) -> Slate | None:
-        """*slate* as it may be served now: what sold out since is gone, and it says that it was remembered."""
+        """
+        *slate* as it may be served now: what sold out since is gone, what may be shown by now fills it up, and it says
+        that it was remembered. None when it has to be made anew.
+        """
         in_stock = self._parts.catalogue.facts(keys_of(slate.items)).in_stock
         items = tuple(item for item, there in zip(slate.items, in_stock, strict=True) if there or query.only_keys)
-        if len(items) < len(slate.items):
+        if len(items) < query.count and not query.only_keys:
+            kept, items = items, self._filled(query, None, items, self._allowed(query))
             # What the shopper has seen is only known once it is read, so the gap cannot be filled from here.
-            if query.exclude_seen:
+            if query.exclude_seen and len(items) > len(kept):
                 return None
-            items = self._filled(query, None, items, self._allowed(query))
         sources = tuple(replace(source, status="cached", took_ms=0.0) for source in slate.sources)
         stages = tuple(report.stages_ms.items())
         return replace(slate, items=items, level=level, sources=sources, stages_ms=stages, from_cache=True)
