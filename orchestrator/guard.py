@@ -82,7 +82,7 @@ class Guard:
     ) -> None:
         self._now = now
         self._protects = protects
-        self._limiter = LimiterPolicy(max_inflight=max_in_flight) if protects else UNLIMITED
+        self._max_in_flight = max_in_flight
         self._stalled_s = stalled_s
         self._metrics = metrics
         self._rng = rng or random.Random()  # noqa: S311  # jitter, not a secret
@@ -95,7 +95,8 @@ class Guard:
         """What is remembered of *name*; made at its first mention."""
         known = self.dependencies.get(name)
         if known is None:
-            policy = Policy(cap_s, replicas, hedged=self._protects, limiter=self._limiter)
+            limiter = LimiterPolicy.of_cap(cap_s, self._max_in_flight) if self._protects else UNLIMITED
+            policy = Policy(cap_s, replicas, hedged=self._protects, limiter=limiter)
             known = self.dependencies[name] = Dependency(name, policy, self._rng, self._telling(name))
             if not self._protects:
                 known.breaker.metrics_only(self._now())
@@ -215,6 +216,9 @@ class Guard:
             now = self._now()
             besides = failed.replica if known.policy.replicas > 1 else None
             attempt = known.begin(now, ends_at - now, Kind.RETRY, besides)
+            if attempt is Loss.SHED and besides is not None:
+                # The others are ejected: better the one that failed than none.
+                attempt = known.begin(now, ends_at - now, Kind.RETRY)
             if isinstance(attempt, Loss):
                 raise _LostAttempt(failed.loss, failed.replica)
             return await self._attempted(known, attempt, make_call, grace_s)
