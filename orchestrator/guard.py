@@ -91,12 +91,14 @@ class Guard:
         self.is_lean = not protects
         """No hedges and no retries: the ladder's first rung. Set by whoever observes the ladder."""
 
-    def dependency(self, name: str, cap_s: float, replicas: int = 1) -> Dependency:
-        """What is remembered of *name*; made at its first mention."""
+    def dependency(
+        self, name: str, cap_s: float, replicas: int = 1, is_up: Callable[[int], bool] | None = None
+    ) -> Dependency:
+        """What is remembered of *name*; made at its first mention. *is_up*: see `core.replicas`."""
         known = self.dependencies.get(name)
         if known is None:
             limiter = LimiterPolicy.of_cap(cap_s, self._max_in_flight) if self._protects else UNLIMITED
-            policy = Policy(cap_s, replicas, hedged=self._protects, limiter=limiter)
+            policy = Policy(cap_s, replicas, self._protects, is_up, limiter=limiter)
             known = self.dependencies[name] = Dependency(name, policy, self._rng, self._telling(name))
             if not self._protects:
                 known.breaker.metrics_only(self._now())
