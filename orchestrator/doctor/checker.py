@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.doctor.history import Seen, between
-from orchestrator.doctor.mix import uses
+from orchestrator.doctor.mix import RERANK, uses
 
 PROMISE_S = 0.1
 """p99 during any one fault, p99.9 over all of them: the project's objectives."""
@@ -31,7 +31,7 @@ RUN, MOST_WAITING = 10, 1
 """Nobody waits for a fault any more when of 10 answers in a row that name it at most 1 was slow (a probe)."""
 
 LEAST_ANSWERS = 20
-"""Fewer answers during a fault prove nothing."""
+"""Fewer answers in a phase, on average of the fault and what came after it, prove nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,9 @@ class Expect:
         may_lose: may be missing too: one of two replicas, a stage behind a lost one.
         may_shed: 503 with Retry-After is an answer here (overload only).
         detect_within_s: None where there is nothing to detect, or detecting is not asked for.
-        least_clean_share: of the answers during the fault that lose nothing at all.
+        must_show: at least one answer must name one of these, else the injection did nothing.
+        least_clean_share: of the answers during the fault, from *clean_after_s* on, that lose nothing at all.
+        never_open: no answer may say that a breaker is open (the mistake is ours, the service is well).
         p99_s, heal_within_s: as named.
     """
 
@@ -64,7 +66,10 @@ class Expect:
     may_lose: frozenset[str] = frozenset()
     may_shed: bool = False
     detect_within_s: float | None = None
+    must_show: frozenset[str] = frozenset()
     least_clean_share: float = 0.0
+    clean_after_s: float = 0.0
+    never_open: bool = False
     p99_s: float = PROMISE_S
     heal_within_s: float = HEAL_WITHIN_S
 
@@ -128,18 +133,23 @@ def judge(seen: Sequence[Seen], phases: Phases, expect: Expect, sources: Sequenc
     figures = figures_of(during)
     claims = [
         _healthy(before),
-        Claim("enough answers", len(exact) >= LEAST_ANSWERS, f"{len(exact)}"),
+        Claim(
+            "enough answers", len(during) + len(after) >= 2 * LEAST_ANSWERS, f"{len(during)} during, {len(after)} after"
+        ),
         _answered([*before, *during, *after], expect),
         _invariants(seen),
         Claim(f"p99 ≤ {expect.p99_s * 1000:g} ms", figures.p99_ms <= expect.p99_s * 1000, f"{figures.p99_ms:.1f} ms"),
         _named(exact, expect, sources),
         _healed(heal_s, expect),
     ]
+    if expect.must_show:
+        n = sum(bool(expect.must_show & set(one.degraded)) for one in during)
+        claims.append(Claim(f"shows {'/'.join(sorted(expect.must_show))}", n > 0, f"in {n} answers"))
     if expect.least_clean_share:
-        share = sum(not one.degraded for one in exact) / max(1, len(exact))
-        claims.append(
-            Claim(f"clean ≥ {expect.least_clean_share:.1%}", share >= expect.least_clean_share, f"{share:.2%}")
-        )
+        claims.append(_clean([o for o in exact if o.scheduled_at >= phases.injected_at + expect.clean_after_s], expect))
+    if expect.never_open:
+        n = sum(any(status == "open" for _, status in one.lost) for one in during)
+        claims.append(Claim("breaker stays closed", n == 0, f"open in {n} answers"))
     if expect.detect_within_s is not None:
         claims.append(_detected(detect_s, during, phases, expect, sources))
     return Verdict(figures_of(before), figures, figures_of(after), detect_s, heal_s, tuple(claims))
@@ -175,14 +185,15 @@ def is_as_expected(one: Seen, expect: Expect, sources: Sequence[str]) -> bool:
     """
     Whether `degraded` is one of the sets this answer may name.
 
-    From memory: whatever was lost needs not show. Computed: everything lost that its kind needs, and nothing beyond
-    what may be lost.
+    From memory: whatever was lost needs not show. Popular: nothing personal was found, so nothing was re-ranked.
+    Computed otherwise: everything lost that its kind needs, and nothing beyond what may be lost.
     """
     named, needs = frozenset(one.degraded), uses(one.kind, sources)
     allowed = (expect.lost | expect.may_lose) & needs
     if one.from_cache:
         return named <= allowed
-    return expect.lost & needs <= named <= allowed
+    required = expect.lost & needs - ({RERANK} if one.level == "popular" else frozenset())
+    return required <= named <= allowed
 
 
 def time_to_detect(before: Sequence[Seen], during: Sequence[Seen], phases: Phases, expect: Expect) -> float | None:
@@ -261,6 +272,14 @@ def _named(exact: Sequence[Seen], expect: Expect, sources: Sequence[str]) -> Cla
     return Claim(
         f"degraded names {wanted}", share >= EXACT_SHARE, f"{share:.2%}" + (f", else {shown}" if other else "")
     )
+
+
+def _clean(seen: Sequence[Seen], expect: Expect) -> Claim:
+    share = sum(not one.degraded for one in seen) / max(1, len(seen))
+    name = f"clean ≥ {expect.least_clean_share:.0%}" + (
+        f" after {expect.clean_after_s:g} s" if expect.clean_after_s else ""
+    )
+    return Claim(name, share >= expect.least_clean_share, f"{share:.1%}")
 
 
 def _healed(heal_s: float | None, expect: Expect) -> Claim:

@@ -4,13 +4,15 @@ when they were due. A closed loop would wait with the server, and not see it sta
 
     python -m orchestrator.doctor.load SPEC.json OUT.jsonl
 
-runs in a process of its own. Timers fire up to 1 ms late; that millisecond is in the latencies.
+runs in a process of its own; SIGTERM ends the schedule early. Timers fire up to 1 ms late, and that millisecond is in
+the latencies.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,12 +54,14 @@ class Spec:
     A whole load.
 
     Args:
+        seed: of arrivals, kinds and shoppers; the same again gives the same load but for *salt*.
+        salt: of what fresh requests leave out; another one each time, else they would not be fresh.
         schedule: `poisson` (independent shoppers) or `constant`.
         priorities: X-Request-Priority → share; empty sends no such header.
         impatient_s: a client that asks again after so long without an answer, *retries* times; 0: a patient one.
         judged_share: of answers whose bodies are read; the rest is judged by status and latency. Below 1 only where
             this client would be the bottleneck.
-        start_at: monotonic moment at which the schedule begins; 0: as soon as it is ready.
+        give_up_s: how long an answer is waited for.
     """
 
     host: str
@@ -66,13 +70,14 @@ class Spec:
     users: tuple[str, ...]
     items: tuple[str, ...]
     seed: int = 1
+    salt: int = 0
     schedule: str = "poisson"
     kinds: Mapping[str, float] = field(default_factory=lambda: {kind.value: share for kind, share in SHARES.items()})
     priorities: Mapping[str, float] = field(default_factory=dict)
     impatient_s: float = 0.0
     retries: int = 0
     judged_share: float = 1.0
-    start_at: float = 0.0
+    give_up_s: float = GIVE_UP_S
 
     def document(self) -> bytes:
         """As `spec_of` reads it."""
@@ -126,16 +131,22 @@ class Heart:
         return total
 
 
-async def run_load(spec: Spec) -> list[Seen]:
-    """Send everything, wait for the last answer, return all of them in the order of schedule."""
+async def run_load(spec: Spec, stop: asyncio.Event | None = None) -> list[Seen]:
+    """
+    Send everything, wait for the last answer, return all of them in the order of schedule.
+
+    stop: when set, nothing more is sent.
+    """
+    stop = stop or asyncio.Event()
     rng = random.Random(spec.seed)  # noqa: S311 – replayable, not secret
-    mix = Mix(Shop(spec.users, spec.items), rng, {Kind(kind): share for kind, share in spec.kinds.items()})
+    fresh = random.Random(spec.salt)  # noqa: S311
+    mix = Mix(Shop(spec.users, spec.items), rng, fresh, {Kind(kind): share for kind, share in spec.kinds.items()})
     client, heart = Client(spec.host, spec.port), Heart()
     await client.warm(WARM_CONNECTIONS)
     beat = asyncio.create_task(heart.beat())
     seen: list[Seen] = []
     tasks: set[asyncio.Task[None]] = set()
-    began_at = spec.start_at or time.monotonic() + 0.02
+    began_at = time.monotonic() + 0.02
 
     async def one(scheduled_at: float, ask: Ask, priority: str, judged: bool) -> None:
         seen.append(await _ask(client, spec, heart, scheduled_at, ask, priority, judged))
@@ -147,11 +158,11 @@ async def run_load(spec: Spec) -> list[Seen]:
             judged = spec.judged_share >= 1 or rng.random() < spec.judged_share
             if (wait_s := began_at + at - time.monotonic()) > 0:
                 await asyncio.sleep(wait_s)
+            if stop.is_set():
+                break
             task = asyncio.create_task(one(began_at + at, ask, priority, judged))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
-        if (wait_s := began_at + sum(s.seconds for s in spec.segments) - time.monotonic()) > 0:
-            await asyncio.sleep(wait_s)
         while tasks:
             await asyncio.wait(list(tasks))
     finally:
@@ -189,7 +200,7 @@ async def _patiently(client: Client, spec: Spec, request: bytes) -> Reply:
     for attempt in range(spec.retries + 1):
         is_last = attempt == spec.retries
         try:
-            reply = await client.ask(request, GIVE_UP_S if is_last or not spec.impatient_s else spec.impatient_s)
+            reply = await client.ask(request, spec.give_up_s if is_last or not spec.impatient_s else spec.impatient_s)
         except NoAnswer:
             if is_last:
                 raise
@@ -215,8 +226,14 @@ def main() -> int:
         from uvloop import new_event_loop
     except ImportError:  # not on Windows
         from asyncio import new_event_loop
+
+    async def until_told() -> list[Seen]:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        return await run_load(spec, stop)
+
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        history.write(Path(sys.argv[2]), runner.run(run_load(spec)))
+        history.write(Path(sys.argv[2]), runner.run(until_told()))
     return 0
 
 

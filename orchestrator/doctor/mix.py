@@ -62,10 +62,17 @@ class Ask:
 
 
 class Mix:
-    """An endless, seeded stream of requests."""
+    """
+    An endless stream of requests, seeded by *rng*.
 
-    def __init__(self, shop: Shop, rng: random.Random, shares: Mapping[Kind, float] = SHARES) -> None:
-        self._shop, self._rng = shop, rng
+    fresh: draws what fresh requests leave out. A generator of its own, seeded anew for each load: with a seed that is
+        used again these requests would find the slates of the last time.
+    """
+
+    def __init__(
+        self, shop: Shop, rng: random.Random, fresh: random.Random, shares: Mapping[Kind, float] = SHARES
+    ) -> None:
+        self._shop, self._rng, self._fresh = shop, rng, fresh
         self._kinds, self._weights = list(shares), list(shares.values())
 
     def next(self) -> Ask:
@@ -77,7 +84,7 @@ class Mix:
         if kind is not Kind.ANONYMOUS:
             document["user_id"] = rng.choices(shop.users, shop.weights)[0]
         if kind is Kind.HOME_FRESH:
-            excluded = frozenset(rng.sample(shop.items, 2))
+            excluded = frozenset(self._fresh.sample(shop.items, 2))
             document["exclude_item_ids"] = sorted(excluded)
         if kind is Kind.ITEM:
             excluded = frozenset([rng.choice(shop.items)])

@@ -126,6 +126,13 @@ def test_degraded_names_exactly_what_this_answer_needed_and_did_not_get(kind, de
     )
 
 
+def test_a_popular_slate_was_not_reranked_and_so_cannot_miss_it():
+    popular = an_answer(0, kind="anonymous", level="popular")
+
+    assert is_as_expected(popular, RERANK, SOURCES)
+    assert not is_as_expected(popular, Expect(frozenset({"cf"})), SOURCES)
+
+
 def test_what_may_be_lost_may_also_be_there():
     one_of_two = Expect(may_lose=frozenset({"cf"}))
 
@@ -223,7 +230,29 @@ def test_a_share_of_clean_answers_can_be_asked_for():
     half = [an_answer(i / 100, degraded=["cf"] if 10.05 <= i / 100 < 20.1 and i % 2 else []) for i in range(3000)]
     expect = Expect(may_lose=frozenset({"cf"}), least_clean_share=0.99)
 
-    assert failing(half, expect) == ["clean ≥ 99.0%"]
+    assert failing(half, expect) == ["clean ≥ 99%"]
+
+
+def test_a_fault_may_be_given_time_to_be_worked_around():
+    soon = [an_answer(i / 100, degraded=["cf"] if 10.05 <= i / 100 < 12 and i % 2 else []) for i in range(3000)]
+    expect = Expect(may_lose=frozenset({"cf"}), least_clean_share=0.99)
+
+    assert failing(soon, expect) == ["clean ≥ 99%"]
+    assert failing(soon, replace(expect, clean_after_s=2.0)) == []
+
+
+def test_a_fault_that_must_show_and_did_not_is_found_out():
+    clean = [an_answer(i / 100) for i in range(3000)]
+
+    assert failing(clean, Expect(may_lose=frozenset({"cf"}), must_show=frozenset({"cf"}))) == ["shows cf"]
+
+
+def test_a_breaker_that_opens_over_our_own_mistake_is_a_failure():
+    expect = Expect(lost=frozenset({"cf"}), never_open=True)
+    seen = [an_answer(i / 100, 10, ["cf"] if 10.05 <= i / 100 < 20.1 else []) for i in range(3000)]
+
+    assert failing(seen, expect) == []
+    assert failing(changed(seen, 15.0, lost=(("cf", "open"),)), expect) == ["breaker stays closed"]
 
 
 def test_percentiles_are_nearest_rank():

@@ -11,8 +11,8 @@ from orchestrator.doctor.mix import COUNT, SHARES, Ask, Kind, Mix, Shop, read_an
 SHOP = Shop(tuple(f"u{n}" for n in range(50)), tuple(f"i{n}" for n in range(200)))
 
 
-def asks(n, seed=1):
-    mix = Mix(SHOP, random.Random(seed))
+def asks(n, seed=1, salt=1):
+    mix = Mix(SHOP, random.Random(seed), random.Random(salt))
     return [mix.next() for _ in range(n)]
 
 
@@ -41,17 +41,25 @@ def test_the_same_seed_asks_the_same_and_another_does_not():
     assert asks(50) != asks(50, seed=2)
 
 
+def test_only_what_is_fresh_differs_when_a_seed_is_used_again():
+    pairs = list(zip(asks(200), asks(200, salt=2), strict=True))
+
+    assert all(a.kind == b.kind for a, b in pairs)
+    assert {a.kind for a, b in pairs if a != b} == {Kind.HOME_FRESH}
+    assert sum(a == b for a, b in pairs if a.kind is Kind.HOME_FRESH) == 0
+
+
 def test_kinds_come_in_their_shares():
     counts = Counter(ask.kind for ask in asks(2000))
 
     assert {kind: pytest.approx(2000 * share, rel=0.2) for kind, share in SHARES.items()} == counts
 
 
-def test_fresh_home_shelves_are_all_different_and_the_same_shopper_asks_again():
+def test_fresh_home_shelves_hardly_ever_repeat_and_the_same_shopper_asks_again():
     fresh = [ask for ask in asks(1000) if ask.kind is Kind.HOME_FRESH]
     users = Counter(orjson.loads(ask.body)["user_id"] for ask in fresh)
 
-    assert len({ask.body for ask in fresh}) == len(fresh)
+    assert len({ask.body for ask in fresh}) >= 0.99 * len(fresh)
     assert users.most_common(1)[0][1] > 3 * len(fresh) / 50
 
 
