@@ -9,16 +9,20 @@ exercises different code.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from orchestrator.doctor.checker import DETECT_WITHIN_S, Expect
-from orchestrator.doctor.injection import (
-    CGROUP,
+from orchestrator.doctor.kernel import CGROUP, in_own_network
+from orchestrator.doctor.mix import CACHE, RERANK, USER
+from orchestrator.doctor.steps import (
     Again,
     Configure,
+    Drop,
+    FewFiles,
     ForgetSlates,
     Freeze,
     InTurn,
@@ -30,7 +34,6 @@ from orchestrator.doctor.injection import (
     Target,
     Tell,
 )
-from orchestrator.doctor.mix import CACHE, RERANK, USER
 from orchestrator.doctor.system import Names, System
 from orchestrator.doctor.toxics import Kind, Toxic, both_ways
 from orchestrator.supervisor.plan import ORCHESTRATOR, REDIS
@@ -44,6 +47,7 @@ class Need(Enum):
     PROXIES = "fault proxies (tutti up --faults)"
     OWN_REDIS = "a Redis that tutti started itself (unset REDIS_URL)"
     FREEZER = "root and a mounted cgroup v1 freezer"
+    OWN_NETWORK = "a network namespace of its own with iptables in it (python -m loadtests.faults --netns, as root)"
     CPU_QUOTA = "root and a mounted cgroup v1 cpu controller"
 
 
@@ -212,7 +216,7 @@ def crashes(names: Names) -> Sequence[Fault]:
 
 
 def networks(names: Names) -> Sequence[Fault]:
-    """Rows 17 and 19 to 24: what lies between the processes."""
+    """Rows 15 to 24: what lies between the processes."""
     rank, one = names.reranker, names.sources[0]
     may = Expect(may_lose=frozenset({RERANK}))
 
@@ -225,7 +229,35 @@ def networks(names: Names) -> Sequence[Fault]:
     def late(ms: float) -> list[Toxic]:
         return [Toxic(Kind.LATENCY, ms=ms, jitter_ms=ms / 10)]
 
+    alone = frozenset({Need.OWN_NETWORK})
     return (
+        Fault(
+            "blackhole",
+            15,
+            "every packet to and from the re-rankers is dropped",
+            (Drop(Target((rank,))),),
+            Expect(frozenset({RERANK}), detect_within_s=DETECT_WITHIN_S, heal_within_s=2.0),
+            alone,
+        ),
+        Fault(
+            "cold-hang",
+            16,
+            "an orchestrator starts while nothing passes from or to the re-rankers",
+            (Poison(Target((rank,)), both_ways(Toxic(Kind.HANG))), Signal(Target((ORCHESTRATOR,), 0), signal.SIGTERM)),
+            _lose(RERANK),
+            frozenset({Need.PROXIES, Need.WORKERS}),
+        ),
+        *(
+            Fault(
+                f"loss-{share:.0%}".removesuffix("%"),
+                18,
+                f"{share:.0%} of the packets to and from the re-rankers are lost",
+                (Drop(Target((rank,)), share),),
+                Expect(may_lose=frozenset({RERANK}), least_clean_share=0.99 if share <= 0.01 else 0.0),
+                alone,
+            )
+            for share in (0.01, 0.05, 0.2)
+        ),
         between(
             "reject",
             17,
@@ -445,7 +477,7 @@ def stores(names: Names) -> Sequence[Fault]:
 
 
 def hosts(names: Names) -> Sequence[Fault]:
-    """Rows 32, 33, 35, 42 and 43: the machine, the clients, and several things at once."""
+    """Rows 32, 33, 35, 36, 38, 42 and 43: the machine, the clients, and several things at once."""
     rank, sources = names.reranker, names.sources
     starved = Expect(may_lose=frozenset({RERANK}))
     return (
@@ -473,6 +505,26 @@ def hosts(names: Names) -> Sequence[Fault]:
             Expect(frozenset({*sources, CACHE, USER}), frozenset({RERANK})),
             frozenset({Need.OWN_REDIS}),
             impatient=True,
+        ),
+        Fault(
+            "stall-orchestrator",
+            36,
+            "every orchestrator stops for 150 ms, again and again",
+            (Again(_stop(ORCHESTRATOR), every_s=1.0, undo_after_s=0.15),),
+            # Late answers in those moments are the machine's; a breaker that opens over them would be ours.
+            Expect(
+                may_lose=frozenset({*sources, CACHE, USER, RERANK}),
+                never_open=True,
+                p99_s=0.3,
+                heal_within_s=1.0,
+            ),
+        ),
+        Fault(
+            "few-files",
+            38,
+            "the orchestrators may open no more files or connections",
+            (FewFiles(Target((ORCHESTRATOR,)), 16),),
+            Expect(may_lose=frozenset({*sources, CACHE, USER, RERANK}), may_shed=True),
         ),
         Fault(
             "freeze-orchestrator",
@@ -530,5 +582,6 @@ _MET: dict[Need, Callable[[System], bool]] = {
     Need.PROXIES: lambda system: bool(system.proxies_of(system.names.reranker)),
     Need.OWN_REDIS: lambda system: system.has_own_redis(),
     Need.FREEZER: _can_write("freezer"),
+    Need.OWN_NETWORK: lambda _: in_own_network() and shutil.which("iptables") is not None,
     Need.CPU_QUOTA: _can_write("cpu"),
 }

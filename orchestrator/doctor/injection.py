@@ -9,19 +9,46 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import redis
 
+from orchestrator.doctor.kernel import (
+    CGROUP,
+    QUOTA_PERIOD_US,
+    drop_rules,
+    home_group,
+    in_own_network,
+    iptables,
+    send,
+    write,
+)
+from orchestrator.doctor.steps import (
+    Again,
+    Configure,
+    Drop,
+    FewFiles,
+    ForgetSlates,
+    Freeze,
+    InTurn,
+    Misbehave,
+    Poison,
+    Signal,
+    Starve,
+    Step,
+    Target,
+    Tell,
+)
 from orchestrator.doctor.system import READY_WITHIN_S, Process, System, until
 from orchestrator.doctor.toxics import Toxic
 from orchestrator.supervisor.plan import REDIS
@@ -29,103 +56,12 @@ from orchestrator.supervisor.plan import REDIS
 CONTROL_TIMEOUT_S = 2.0
 """Judged: a proxy answers its control socket in under a millisecond; two seconds means that it is gone."""
 
-CGROUP = Path("/sys/fs/cgroup")
-QUOTA_PERIOD_US = 100_000
+Undo = list[Callable[[], object]]
+"""What is to be called, the last first."""
 
 
 class CannotInject(Exception):
     """The fault could not be made, or a part of it; what was made of it is undone by `heal`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Which processes: every replica of *names*, or only the *replica*-th."""
-
-    names: tuple[str, ...]
-    replica: int | None = None
-
-    def __str__(self) -> str:
-        which = "" if self.replica is None else f" (replica {self.replica})"
-        return "+".join(self.names) + which
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """Send *number* to every process of *target*; STOP is undone by CONT, an end by the supervisor."""
-
-    target: Target
-    number: signal.Signals
-
-
-@dataclass(frozen=True, slots=True)
-class Poison:
-    """Set *toxics* on the fault proxies in front of *target*."""
-
-    target: Target
-    toxics: tuple[Toxic, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Send *command* to the system's own Redis, and *undo* afterwards."""
-
-    command: tuple[str | int, ...]
-    undo: tuple[str | int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Configure:
-    """CONFIG SET *key* to *value* in the system's own Redis; undone with what it was before."""
-
-    key: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class ForgetSlates:
-    """Every cached slate is gone: what a flush does to the cache, without touching histories and features."""
-
-
-@dataclass(frozen=True, slots=True)
-class Misbehave:
-    """What the model services are to do by themselves: (service or service:replica) → a document of the fault file."""
-
-    wishes: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Freeze:
-    """The whole process group at once, by the control group freezer (v1)."""
-
-    target: Target
-
-
-@dataclass(frozen=True, slots=True)
-class Starve:
-    """A share of one core, by CFS quota (v1)."""
-
-    target: Target
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """Do *step* again and again, each time *every_s* after the last; *undo_after_s* later it is undone each time."""
-
-    step: Step
-    every_s: float
-    undo_after_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class InTurn:
-    """One process of *target* after the other gets *number*; each must be ready again before the next one's turn."""
-
-    target: Target
-    number: signal.Signals
-
-
-Step = Signal | Poison | Tell | Configure | ForgetSlates | Misbehave | Freeze | Starve | Again | InTurn
 
 
 class Injector:
@@ -137,7 +73,7 @@ class Injector:
 
     def __init__(self, system: System, seed: int = 0) -> None:
         self._system, self._seed = system, seed
-        self._undo: list[Callable[[], None]] = []
+        self._undo: Undo = []
         self._threads: list[tuple[threading.Thread, threading.Event]] = []
         self._ended: set[int] = set()
 
@@ -181,7 +117,7 @@ class Injector:
         if wait and ended:
             self._system.wait_ready(without=ended)
 
-    def _do(self, step: Step, undo: list[Callable[[], None]]) -> None:
+    def _do(self, step: Step, undo: Undo) -> None:  # noqa: PLR0912 – one arm for each kind of step
         try:
             match step:
                 case Signal(target, number):
@@ -206,6 +142,17 @@ class Injector:
                     self._freeze(target, undo)
                 case Starve(target, share):
                     self._starve(target, share, undo)
+                case FewFiles(target, most):
+                    for pid in (pid for process in self._processes(target) for pid in process.pids()):
+                        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+                        undo.append(partial(resource.prlimit, pid, resource.RLIMIT_NOFILE, (soft, hard)))
+                        resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, hard))
+                case Drop(target, share):
+                    if not in_own_network():
+                        raise CannotInject("packets are only dropped in a network namespace of our own")
+                    for rule in drop_rules([process.address for process in self._processes(target)], share):
+                        undo.append(partial(iptables, "-D", rule))
+                        iptables("-A", rule)
                 case Again():
                     self._again(step)
                 case InTurn():
@@ -213,20 +160,20 @@ class Injector:
         except (OSError, redis.RedisError) as error:
             raise CannotInject(f"{step}: {error}") from error
 
-    def _signal(self, target: Target, number: signal.Signals, undo: list[Callable[[], None]]) -> None:
+    def _signal(self, target: Target, number: signal.Signals, undo: Undo) -> None:
         processes = self._processes(target)
         pids = [pid for process in processes for pid in process.pids()]
         if not pids:
             raise CannotInject(f"no process of {target} is alive")
         if number is signal.SIGSTOP:
-            undo.append(lambda: _send(pids, signal.SIGCONT))
+            undo.append(lambda: send(pids, signal.SIGCONT))
         else:
             # Its status is "ready" until the supervisor has noticed: whoever waits, waits for other processes.
             pids = [process.pid for process in processes if process.pid] if number is signal.SIGTERM else pids
             self._ended.update(pids)
-        _send(pids, number)
+        send(pids, number)
 
-    def _poison(self, target: Target, toxics: tuple[Toxic, ...], undo: list[Callable[[], None]]) -> None:
+    def _poison(self, target: Target, toxics: tuple[Toxic, ...], undo: Undo) -> None:
         proxies = [
             proxy
             for name in target.names
@@ -252,37 +199,37 @@ class Injector:
 
     def _wish(self, wishes: dict[str, dict[str, Any]]) -> None:
         path = self._system.data / "run" / "faults.json"
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(wishes), encoding="utf-8")
-        partial.replace(path)
+        written = path.with_suffix(".partial")
+        written.write_text(json.dumps(wishes), encoding="utf-8")
+        written.replace(path)
         time.sleep(FAULT_FILE_S)
 
-    def _freeze(self, target: Target, undo: list[Callable[[], None]]) -> None:
+    def _freeze(self, target: Target, undo: Undo) -> None:
         group = self._group("freezer", target, undo)
-        undo.append(lambda: _write(group / "freezer.state", "THAWED"))
-        _write(group / "freezer.state", "FROZEN")
+        undo.append(lambda: write(group / "freezer.state", "THAWED"))
+        write(group / "freezer.state", "FROZEN")
 
-    def _starve(self, target: Target, share: float, undo: list[Callable[[], None]]) -> None:
+    def _starve(self, target: Target, share: float, undo: Undo) -> None:
         group = self._group("cpu", target, undo)
-        _write(group / "cpu.cfs_period_us", str(QUOTA_PERIOD_US))
-        _write(group / "cpu.cfs_quota_us", str(max(1000, round(share * QUOTA_PERIOD_US))))
+        write(group / "cpu.cfs_period_us", str(QUOTA_PERIOD_US))
+        write(group / "cpu.cfs_quota_us", str(max(1000, round(share * QUOTA_PERIOD_US))))
 
-    def _group(self, controller: str, target: Target, undo: list[Callable[[], None]]) -> Path:
+    def _group(self, controller: str, target: Target, undo: Undo) -> Path:
         """A control group of our own with the processes of *target* in it; undone by sending them home again."""
         group = CGROUP / controller / f"tutti-doctor-{os.getpid()}"
         group.mkdir()
         pids = [pid for process in self._processes(target) for pid in process.pids()]
-        home = CGROUP / controller / _home(controller).lstrip("/")
+        home = CGROUP / controller / home_group(controller).lstrip("/")
 
         def back() -> None:
             for pid in (group / "cgroup.procs").read_text().split():
                 with suppress(ProcessLookupError):
-                    _write(home / "cgroup.procs", pid)
+                    write(home / "cgroup.procs", pid)
             group.rmdir()
 
         undo.append(back)
         for pid in pids:
-            _write(group / "cgroup.procs", str(pid))
+            write(group / "cgroup.procs", str(pid))
         return group
 
     def _again(self, step: Again) -> None:
@@ -290,7 +237,7 @@ class Injector:
 
         def work() -> None:
             while not stop.is_set():
-                undo: list[Callable[[], None]] = []
+                undo: Undo = []
                 with suppress(CannotInject):  # it may just be restarting; next time
                     self._do(step.step, undo)
                 if step.undo_after_s is not None:
@@ -310,7 +257,7 @@ class Injector:
                 if stop.is_set() or process.pid is None:
                     return
                 self._ended.add(process.pid)
-                _send([process.pid], step.number)
+                send([process.pid], step.number)
                 until(lambda: stop.is_set() or self._system.is_ready(self._ended), READY_WITHIN_S)
 
         self._begin(work, stop)
@@ -368,7 +315,7 @@ class _Control:
             self._socket.close()
 
 
-def _undone(undo: list[Callable[[], None]]) -> list[Exception]:
+def _undone(undo: Undo) -> list[Exception]:
     """Call and forget every one of *undo*, the last first; what failed."""
     failures: list[Exception] = []
     while undo:
@@ -377,22 +324,3 @@ def _undone(undo: list[Callable[[], None]]) -> list[Exception]:
         except (OSError, redis.RedisError, CannotInject, ValueError) as error:
             failures.append(error)
     return failures
-
-
-def _send(pids: Iterable[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def _home(controller: str) -> str:
-    """The control group this process itself is in."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, names, path = line.split(":", 2)
-        if controller in names.split(","):
-            return path
-    return "/"
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="ascii")

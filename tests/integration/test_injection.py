@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,12 +15,12 @@ import psutil
 import pytest
 import redis
 
-from orchestrator.doctor.injection import (
+from orchestrator.doctor.injection import CannotInject, Injector
+from orchestrator.doctor.steps import (
     Again,
-    CannotInject,
     Configure,
+    FewFiles,
     ForgetSlates,
-    Injector,
     Misbehave,
     Poison,
     Signal,
@@ -203,3 +204,17 @@ def test_a_stutter_stops_and_goes_on_again_and_again_until_it_is_healed(parts):
         time.sleep(0.05)
 
         assert not is_stopped(process)
+
+
+def test_a_limit_of_open_files_is_lowered_and_set_back(parts):
+    def limit(process):
+        return resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+
+    with a_process(parts, "orchestrator") as process:
+        was = limit(process)
+        with Injector(parts) as injector:
+            injector.inject([FewFiles(Target(("orchestrator",)), 16)])
+            during = limit(process)
+
+        assert during == (16, was[1])
+        assert limit(process) == was

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.doctor.drill import chosen
 from orchestrator.doctor.faults import Need, catalogue, missing
-from orchestrator.doctor.injection import Poison, Signal
+from orchestrator.doctor.steps import Poison, Signal
 from orchestrator.doctor.system import Names
 from orchestrator.doctor.toxics import parse
 
