@@ -25,8 +25,9 @@ from pathlib import Path
 from loadtests.faults.rows import ROWS, Row, parse_rows, within
 from loadtests.faults.specials import SPECIALS, Line, Stage, copied
 from orchestrator.doctor import report
+from orchestrator.doctor.catalogue import catalogue
 from orchestrator.doctor.drill import Outcome, Timing, drill, healing_signals, measure_knee, overall
-from orchestrator.doctor.faults import Fault, catalogue, missing
+from orchestrator.doctor.faults import Fault, missing
 from orchestrator.doctor.injection import CannotInject
 from orchestrator.doctor.system import NotRunning, System, started
 from orchestrator.supervisor.plan import REDIS

@@ -17,9 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.doctor.catalogue import catalogue
 from orchestrator.doctor.checker import Claim, Figures, Phases, figures_of, time_to_heal
 from orchestrator.doctor.drill import LEAST_RATE, SETTLE_S, Load, healing_signals, measure_knee, spec_for
-from orchestrator.doctor.faults import Fault, catalogue, missing
+from orchestrator.doctor.faults import Fault, missing
 from orchestrator.doctor.history import Seen, between
 from orchestrator.doctor.injection import CannotInject, Injector
 from orchestrator.doctor.mix import Shop

@@ -17,9 +17,10 @@ from rich.console import Console
 from orchestrator import settings as tree
 from orchestrator.cli.up import default_data
 from orchestrator.doctor import report
+from orchestrator.doctor.catalogue import catalogue
 from orchestrator.doctor.checker import PROMISE_S
 from orchestrator.doctor.drill import Outcome, Timing, chosen, drill, healing_signals, measure_knee, overall
-from orchestrator.doctor.faults import Fault, catalogue, missing
+from orchestrator.doctor.faults import Fault, missing
 from orchestrator.doctor.injection import CannotInject
 from orchestrator.doctor.system import NotRunning, System, attached_or_started
 

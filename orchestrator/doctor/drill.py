@@ -33,6 +33,9 @@ SETTLE_S = 0.3
 LONGEST_TAIL_S = 30.0
 """Derived: a load that was told to end waits for at most one answer, which it gives up after seconds."""
 
+TURNS_WITHIN_S = 120.0
+"""Derived: six model processes in turn, each a few seconds, some of them behind the supervisor's back-off."""
+
 KNEE_SHARE = 0.25
 LEAST_RATE, MOST_RATE = 8.0, 120.0
 """Load of a drill: a quarter of the knee (resilience specification §5), within what a phase of seconds can be judged
@@ -122,7 +125,7 @@ def drill(
         CannotInject: it could not be made or undone.
         NotRunning: a process did not come back, or the system ended.
     """
-    longest = timing.before_s + timing.fault_s + timing.after_s + READY_WITHIN_S + 10.0
+    longest = timing.before_s + timing.fault_s + timing.after_s + READY_WITHIN_S + TURNS_WITHIN_S
     spec = spec_for(system, shop, rate, longest, seed)
     if fault.impatient:
         spec = replace(spec, impatient_s=IMPATIENT_S, retries=IMPATIENT_RETRIES)
@@ -135,6 +138,7 @@ def drill(
         injector.inject(fault.steps)
         injected_at = time.monotonic()
         time.sleep(timing.fault_s if fault.lasts_s is None else fault.lasts_s)
+        injector.wait_turns(TURNS_WITHIN_S)
         heal_from = time.monotonic()
         say("heal")
         injector.heal()

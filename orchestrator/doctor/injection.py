@@ -75,6 +75,7 @@ class Injector:
         self._system, self._seed = system, seed
         self._undo: Undo = []
         self._threads: list[tuple[threading.Thread, threading.Event]] = []
+        self._turns: list[threading.Thread] = []
         self._ended: set[int] = set()
 
     def __repr__(self) -> str:
@@ -95,6 +96,13 @@ class Injector:
         """
         for step in steps:
             self._do(step, self._undo)
+
+    def wait_turns(self, within_s: float) -> None:
+        """Wait until everyone of `InTurn` has had its turn, at most *within_s*."""
+        end = time.monotonic() + within_s
+        for thread in self._turns:
+            thread.join(max(0.0, end - time.monotonic()))
+        self._turns.clear()
 
     def heal(self, *, wait: bool = True) -> None:
         """
@@ -260,12 +268,13 @@ class Injector:
                 send([process.pid], step.number)
                 until(lambda: stop.is_set() or self._system.is_ready(self._ended), READY_WITHIN_S)
 
-        self._begin(work, stop)
+        self._turns.append(self._begin(work, stop))
 
-    def _begin(self, work: Callable[[], None], stop: threading.Event) -> None:
+    def _begin(self, work: Callable[[], None], stop: threading.Event) -> threading.Thread:
         thread = threading.Thread(target=work, daemon=True)
         self._threads.append((thread, stop))
         thread.start()
+        return thread
 
     def _processes(self, target: Target) -> list[Process]:
         return [

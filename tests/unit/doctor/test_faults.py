@@ -4,8 +4,9 @@ import random
 
 import pytest
 
+from orchestrator.doctor.catalogue import catalogue
 from orchestrator.doctor.drill import chosen
-from orchestrator.doctor.faults import Need, catalogue, missing
+from orchestrator.doctor.faults import Need, missing
 from orchestrator.doctor.steps import Poison, Signal
 from orchestrator.doctor.system import Names
 from orchestrator.doctor.toxics import parse

@@ -11,8 +11,9 @@ from loadtests.faults.overload import judge_storm, recovered_after
 from loadtests.faults.rows import ROWS, parse_rows, within
 from loadtests.faults.soak import slope
 from loadtests.faults.specials import SPECIALS
+from orchestrator.doctor.catalogue import catalogue
 from orchestrator.doctor.checker import Expect, Phases
-from orchestrator.doctor.faults import Fault, catalogue
+from orchestrator.doctor.faults import Fault
 from orchestrator.doctor.history import Seen
 from orchestrator.doctor.system import Names
 
