@@ -28,7 +28,7 @@ from orchestrator.doctor import report
 from orchestrator.doctor.catalogue import catalogue
 from orchestrator.doctor.drill import Outcome, Timing, drill, healing_signals, measure_knee, overall
 from orchestrator.doctor.faults import Fault, missing
-from orchestrator.doctor.injection import CannotInject
+from orchestrator.doctor.proxy_control import CannotInject
 from orchestrator.doctor.system import NotRunning, System, started
 from orchestrator.supervisor.plan import REDIS
 
@@ -70,7 +70,7 @@ class Matrix:
         knee = measure_knee(system, shop, KNEE_STEP_S, arguments.seed)
         self.knee, self.rate = knee.rate, arguments.rate or knee.load
         print(f"knee {self.knee:.0f} requests/s ({knee.tried}); drills at {self.rate:.0f}", flush=True)
-        self.lines += [(str(row.number), row.name, *["–"] * 6, f"skipped: {row.cannot}") for row in rows if row.cannot]
+        self.lines += [report.skipped(row.number, row.name, f"skipped: {row.cannot}") for row in rows if row.cannot]
         numbers = {row.number for row in rows}
         asked = [fault for fault in catalogue(system.names) if fault.row in numbers]
         for fault in asked:
@@ -93,7 +93,7 @@ class Matrix:
                 if fault.name == "flush-redis":
                     reseed(system)
             except (NotRunning, CannotInject) as error:
-                self._add((str(fault.row), fault.name, *["–"] * 6, f"failed: {error}"))
+                self._add(report.skipped(fault.row, fault.name, f"failed: {error}"))
                 return list(faults[n + 1 :])
             self.outcomes.append(outcome)
             self._add(report.row_of(outcome))
@@ -116,18 +116,18 @@ class Matrix:
             if not row.special:
                 continue
             if arguments.minutes:
-                self._add((str(row.number), row.name, *["–"] * 6, f"skipped: not in the {arguments.minutes:g} minutes"))
+                self._add(report.skipped(row.number, row.name, f"skipped: not in the {arguments.minutes:g} minutes"))
                 continue
             try:
                 for line in SPECIALS[row.special](stage):
                     self._add(line)
                 system.wait_ready()
             except (NotRunning, CannotInject, RuntimeError) as error:
-                self._add((str(row.number), row.name, *["–"] * 6, f"failed: {error}"))
+                self._add(report.skipped(row.number, row.name, f"failed: {error}"))
                 return
 
     def _skip(self, fault: Fault, why: str) -> None:
-        self._add((str(fault.row), fault.name, *["–"] * 6, f"skipped: {why}"))
+        self._add(report.skipped(fault.row, fault.name, f"skipped: {why}"))
 
     def _add(self, line: Line) -> None:
         print(" │ ".join(line), flush=True)

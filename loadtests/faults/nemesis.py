@@ -22,8 +22,9 @@ from orchestrator.doctor.checker import Claim, Figures, Phases, figures_of, time
 from orchestrator.doctor.drill import LEAST_RATE, SETTLE_S, Load, healing_signals, measure_knee, spec_for
 from orchestrator.doctor.faults import Fault, missing
 from orchestrator.doctor.history import Seen, between
-from orchestrator.doctor.injection import CannotInject, Injector
+from orchestrator.doctor.injection import Injector
 from orchestrator.doctor.mix import Shop
+from orchestrator.doctor.proxy_control import CannotInject
 from orchestrator.doctor.steps import (
     Again,
     Configure,

@@ -20,7 +20,7 @@ from orchestrator.doctor.checker import Expect, Phases, judge
 from orchestrator.doctor.drill import SETTLE_S, Load, Timing, spec_for
 from orchestrator.doctor.history import between
 from orchestrator.doctor.mix import Shop
-from orchestrator.doctor.report import shares
+from orchestrator.doctor.report import shares, skipped
 from orchestrator.doctor.system import System, started
 
 FULL_DISK_KB = 64
@@ -58,7 +58,7 @@ def overload(stage: Stage) -> list[Line]:
             (
                 *("34", f"overload-{times:g}x", "–"),
                 "–" if one.recovery_s is None else f"{one.recovery_s:.1f} s",
-                *("–", f"{one.p99_ms:.0f}", "–"),
+                *("–", "–", f"{one.p99_ms:.0f}", "–"),
                 f"goodput {one.goodput:.0f}/s of knee {stage.knee:.0f}/s; in time: {good}",
                 failed or "holds",
             )
@@ -76,7 +76,7 @@ def nemesis(stage: Stage) -> list[Line]:
     heal = "–" if played.heal_s is None else f"{played.heal_s:.1f} s"
     name = f"nemesis, seed {stage.seed}, {len(acts)} acts"
     latencies = (f"{figures.p50_ms:.0f}", f"{figures.p99_ms:.0f}", f"{figures.p999_ms:.0f}")
-    return [("44", name, "–", heal, *latencies, shares(figures), failed or "holds")]
+    return [("44", name, "–", heal, "–", *latencies, shares(figures), failed or "holds")]
 
 
 def idle(stage: Stage) -> list[Line]:
@@ -88,14 +88,14 @@ def idle(stage: Stage) -> list[Line]:
 def full_disk(stage: Stage) -> list[Line]:
     """Row 39: a system of its own, on a copy, whose logs lie on a small disk that is full within seconds."""
     if os.geteuid() != 0:
-        return [("39", "log-disk-full", *["–"] * 6, "skipped: mounting a small disk for the logs needs root")]
+        return [skipped(39, "log-disk-full", "skipped: mounting a small disk for the logs needs root")]
     with copied(stage.system.data) as data:
         logs = data / "run" / "logs"
         logs.mkdir(parents=True)
         mount = ["mount", "-t", "tmpfs", "-o", f"size={FULL_DISK_KB}k", "none", str(logs)]
         done = subprocess.run(mount, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            return [("39", "log-disk-full", *["–"] * 6, f"skipped: no small disk: {done.stderr.strip()}")]
+            return [skipped(39, "log-disk-full", f"skipped: no small disk: {done.stderr.strip()}")]
         try:
             with started(data) as system:
                 line = _healthy_load(replace(stage, system=system), "39", "log-disk-full")
@@ -133,7 +133,16 @@ def _healthy_load(stage: Stage, row: str, name: str) -> Line:
         failed.append(f"first request {first_ms:.0f} ms")
     during = verdict.during
     latencies = (f"{during.p50_ms:.0f}", f"{during.p99_ms:.0f}", f"{during.p999_ms:.0f}")
-    return (row, name, "–", "–", *latencies, shares(during), "; ".join(failed) or f"holds; first {first_ms:.0f} ms")
+    return (
+        row,
+        name,
+        "–",
+        "–",
+        "–",
+        *latencies,
+        shares(during),
+        "; ".join(failed) or f"holds; first {first_ms:.0f} ms",
+    )
 
 
 SPECIALS: Mapping[str, Callable[[Stage], list[Line]]] = {

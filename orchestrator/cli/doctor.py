@@ -21,7 +21,7 @@ from orchestrator.doctor.catalogue import catalogue
 from orchestrator.doctor.checker import PROMISE_S
 from orchestrator.doctor.drill import Outcome, Timing, chosen, drill, healing_signals, measure_knee, overall
 from orchestrator.doctor.faults import Fault, missing
-from orchestrator.doctor.injection import CannotInject
+from orchestrator.doctor.proxy_control import CannotInject
 from orchestrator.doctor.system import NotRunning, System, attached_or_started
 
 TIMING, QUICK = Timing(5.0, 10.0, 8.0), Timing(3.0, 5.0, 6.0)
@@ -106,7 +106,7 @@ def _tell(
     holds = bool(outcomes) and all(one.verdict.holds for one in outcomes)
     meets = available == 1.0 and p999_ms <= PROMISE_S * 1000
     rows = [report.row_of(one) for one in outcomes]
-    rows += [(str(f.row), f.name, *["–"] * 6, f"skipped: {why}") for f, why in skipped]
+    rows += [report.skipped(fault.row, fault.name, f"skipped: {why}") for fault, why in skipped]
     console.print(report.table(rows))
     console.print(
         f"{sum(o.verdict.holds for o in outcomes)} of {len(outcomes)} faults held, {len(skipped)} skipped; "

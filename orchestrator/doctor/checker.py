@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.doctor.history import Seen, between
-from orchestrator.doctor.mix import RERANK, uses
+from orchestrator.doctor.mix import CACHE, RERANK, uses
 
 PROMISE_S = 0.1
 """p99 during any one fault, p99.9 over all of them: the project's objectives."""
@@ -29,6 +29,10 @@ CALLS_TO_DETECT = 20
 
 RUN, MOST_WAITING = 10, 1
 """Nobody waits for a fault any more when of 10 answers in a row that name it at most 1 was slow (a probe)."""
+
+MOST_EXTRA_LOAD = 1.1
+"""A fault may not make dependencies be called more often than this, per request: retries and hedges together
+(resilience specification §5). The noise of few requests comes on top, two standard deviations of a count."""
 
 LEAST_ANSWERS = 20
 """Fewer answers in a phase, on average of the fault and what came after it, prove nothing."""
@@ -103,7 +107,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One drill, judged. *detect_s* is None when nobody ever waited for it or nothing named it."""
+    """
+    One drill, judged. *detect_s* is None when nothing named the fault, or everyone waited for it to the end;
+    *extra_load* is bytes sent per request to the dependency that got most more, against before; None if not measured.
+    """
 
     before: Figures
     during: Figures
@@ -111,19 +118,27 @@ class Verdict:
     detect_s: float | None
     heal_s: float | None
     claims: tuple[Claim, ...]
+    extra_load: float | None = None
 
     @property
     def holds(self) -> bool:
         return all(claim.holds for claim in self.claims)
 
 
-def judge(seen: Sequence[Seen], phases: Phases, expect: Expect, sources: Sequence[str]) -> Verdict:
+def judge(
+    seen: Sequence[Seen],
+    phases: Phases,
+    expect: Expect,
+    sources: Sequence[str],
+    sent: Sequence[Mapping[str, int]] = (),
+) -> Verdict:
     """
     Judge one drill.
 
     Args:
         seen: the whole history, by schedule.
         sources: names of the candidate sources, which `degraded` uses.
+        sent: bytes sent to each dependency so far, at `begins_at`, `inject_from` and `heal_from`; empty: not measured.
     """
     before = list(between(seen, phases.begins_at, phases.inject_from))
     during = list(between(seen, phases.inject_from, phases.heal_from))
@@ -152,7 +167,12 @@ def judge(seen: Sequence[Seen], phases: Phases, expect: Expect, sources: Sequenc
         claims.append(Claim("breaker stays closed", n == 0, f"open in {n} answers"))
     if expect.detect_within_s is not None:
         claims.append(_detected(detect_s, during, phases, expect, sources))
-    return Verdict(figures_of(before), figures, figures_of(after), detect_s, heal_s, tuple(claims))
+    load = extra_load(sent, len(before), len(during))
+    # Without slates from memory everything is computed: more calls are then the point, and no retries.
+    if load is not None and CACHE not in expect.lost | expect.may_lose:
+        limit = MOST_EXTRA_LOAD + 2 / math.sqrt(max(1, min(len(before), len(during))))
+        claims.append(Claim(f"load ≤ {limit:.0%}", load <= limit, f"{load:.0%}"))
+    return Verdict(figures_of(before), figures, figures_of(after), detect_s, heal_s, tuple(claims), load)
 
 
 def figures_of(seen: Sequence[Seen]) -> Figures:
@@ -174,6 +194,19 @@ def figures_of(seen: Sequence[Seen]) -> Figures:
         levels=dict(Counter(one.level for one in seen if one.status == 200)),
         degraded=dict(Counter("+".join(one.degraded) or "–" for one in seen if one.status == 200)),
     )
+
+
+def extra_load(sent: Sequence[Mapping[str, int]], n_before: int, n_during: int) -> float | None:
+    """The largest growth, over dependencies, of bytes sent to it per request; None if not measured."""
+    if len(sent) != 3 or not n_before or not n_during:
+        return None
+    began, injected, healed = sent
+    grown = [
+        ((healed[name] - injected[name]) / n_during) / ((injected[name] - began[name]) / n_before)
+        for name in began.keys() & injected.keys() & healed.keys()
+        if injected[name] > began[name]
+    ]
+    return max(grown, default=None)
 
 
 def percentile(ascending: Sequence[float], p: float) -> float:

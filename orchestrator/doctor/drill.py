@@ -25,6 +25,7 @@ from orchestrator.doctor.history import Seen
 from orchestrator.doctor.injection import Injector
 from orchestrator.doctor.load import Segment, Spec
 from orchestrator.doctor.mix import Shop
+from orchestrator.doctor.proxy_control import bytes_sent
 from orchestrator.doctor.system import READY_WITHIN_S, System
 
 SETTLE_S = 0.3
@@ -131,14 +132,17 @@ def drill(
         spec = replace(spec, impatient_s=IMPATIENT_S, retries=IMPATIENT_RETRIES)
     with Load(spec) as load, Injector(system, seed) as injector:
         time.sleep(SETTLE_S)
+        sent = [bytes_sent(system)]
         begins_at = time.monotonic()
         time.sleep(timing.before_s)
+        sent.append(bytes_sent(system))
         say("fault")
         inject_from = time.monotonic()
         injector.inject(fault.steps)
         injected_at = time.monotonic()
         time.sleep(timing.fault_s if fault.lasts_s is None else fault.lasts_s)
         injector.wait_turns(TURNS_WITHIN_S)
+        sent.append(bytes_sent(system))
         heal_from = time.monotonic()
         say("heal")
         injector.heal()
@@ -151,7 +155,7 @@ def drill(
         seen = load.finish()
     phases = Phases(begins_at, inject_from, injected_at, heal_from, healed_at, ends_at)
     seen = list(history.between(seen, begins_at, ends_at))
-    return Outcome(fault, phases, judge(seen, phases, fault.expect, system.names.sources), seen)
+    return Outcome(fault, phases, judge(seen, phases, fault.expect, system.names.sources, sent), seen)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +32,7 @@ from orchestrator.doctor.kernel import (
     send,
     write,
 )
+from orchestrator.doctor.proxy_control import CONTROL_TIMEOUT_S, CannotInject, Control
 from orchestrator.doctor.steps import (
     Again,
     Configure,
@@ -53,15 +53,8 @@ from orchestrator.doctor.system import READY_WITHIN_S, Process, System, until
 from orchestrator.doctor.toxics import Toxic
 from orchestrator.supervisor.plan import REDIS
 
-CONTROL_TIMEOUT_S = 2.0
-"""Judged: a proxy answers its control socket in under a millisecond; two seconds means that it is gone."""
-
 Undo = list[Callable[[], object]]
 """What is to be called, the last first."""
-
-
-class CannotInject(Exception):
-    """The fault could not be made, or a part of it; what was made of it is undone by `heal`."""
 
 
 class Injector:
@@ -191,7 +184,7 @@ class Injector:
         if not proxies:
             raise CannotInject(f"no fault proxy in front of {target}; start the system with: tutti up --faults")
         for proxy in proxies:
-            control = _Control(proxy.control)
+            control = Control(proxy.control)
             undo.append(control.clear)
             # Held: should we be killed, the proxy heals itself when this connection ends.
             control.ask({"command": "set", "toxics": [t.document() for t in toxics], "seed": self._seed, "hold": True})
@@ -293,35 +286,6 @@ class Injector:
 
 FAULT_FILE_S = 0.3
 """Derived: the services look at the fault file every 0.1 s; three looks later all have seen it."""
-
-
-class _Control:
-    """A connection to one proxy's control socket."""
-
-    def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), CONTROL_TIMEOUT_S)
-        self._lines = self._socket.makefile("rwb")
-
-    def ask(self, command: dict[str, Any]) -> dict[str, Any]:
-        """
-        Raises:
-            CannotInject: the proxy refuses, or is gone.
-        """
-        self._lines.write(json.dumps(command).encode() + b"\n")
-        self._lines.flush()
-        reply: dict[str, Any] = json.loads(self._lines.readline() or b'{"ok": false, "error": "it ended"}')
-        if not reply["ok"]:
-            raise CannotInject(f"fault proxy: {reply['error']}")
-        return reply
-
-    def clear(self) -> None:
-        """Heal it and let go."""
-        try:
-            self.ask({"command": "clear"})
-        finally:
-            self._lines.close()
-            self._socket.close()
 
 
 def _undone(undo: Undo) -> list[Exception]:

@@ -16,7 +16,18 @@ from orchestrator.doctor.drill import Outcome
 
 LEVELS = ("full", "partial", "stale", "popular")
 
-COLUMNS = ("row", "fault", "detect", "heal", "p50", "p99", "p99.9", "full / partial / stale / popular", "verdict")
+COLUMNS = (
+    "row",
+    "fault",
+    "detect",
+    "heal",
+    "load",
+    "p50",
+    "p99",
+    "p99.9",
+    "full / partial / stale / popular",
+    "verdict",
+)
 
 
 def row_of(outcome: Outcome) -> tuple[str, ...]:
@@ -27,6 +38,7 @@ def row_of(outcome: Outcome) -> tuple[str, ...]:
         outcome.fault.name,
         _seconds(verdict.detect_s),
         _seconds(verdict.heal_s),
+        "–" if verdict.extra_load is None else f"{verdict.extra_load:.0%}",
         *(_ms(value) for value in (during.p50_ms, during.p99_ms, during.p999_ms)),
         shares(during),
         "holds" if verdict.holds else "; ".join(f"{c.name}: {c.found}" for c in verdict.claims if not c.holds),
@@ -40,11 +52,16 @@ def shares(figures: Figures) -> str:
     return levels + (f", {figures.n_shed / n:.0%} shed" if figures.n_shed else "")
 
 
+def skipped(row: int, name: str, why: str) -> tuple[str, ...]:
+    """The line of a fault that was not made, or not to its end."""
+    return (str(row), name, *["–"] * (len(COLUMNS) - 3), why)
+
+
 def table(rows: Sequence[tuple[str, ...]]) -> Table:
     """For the terminal."""
     made = Table(box=None, pad_edge=False)
     for name in COLUMNS:
-        right = name in ("row", "detect", "heal", "p50", "p99", "p99.9")
+        right = name in ("row", "detect", "heal", "load", "p50", "p99", "p99.9")
         made.add_column(name, justify="right" if right else "left", no_wrap=right or name == "fault")
     for row in rows:
         made.add_row(*row, style="" if row[-1] == "holds" else "yellow" if row[-1].startswith("skipped") else "red")
@@ -68,6 +85,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "holds": verdict.holds,
         "detect_s": verdict.detect_s,
         "heal_s": verdict.heal_s,
+        "extra_load": verdict.extra_load,
         **{phase: asdict(getattr(verdict, phase)) for phase in ("before", "during", "after")},
         "claims": [asdict(claim) for claim in verdict.claims],
     }

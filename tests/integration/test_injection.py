@@ -15,7 +15,8 @@ import psutil
 import pytest
 import redis
 
-from orchestrator.doctor.injection import CannotInject, Injector
+from orchestrator.doctor.injection import Injector
+from orchestrator.doctor.proxy_control import CannotInject, Control
 from orchestrator.doctor.steps import (
     Again,
     Configure,
@@ -144,13 +145,11 @@ def test_a_proxy_is_poisoned_and_healed(parts):
 
 
 def stats(proxy):
-    import socket
-
-    host, _, port = proxy.control.rpartition(":")
-    with socket.create_connection((host, int(port)), 2) as control, control.makefile("rwb") as lines:
-        lines.write(b'{"command": "stats"}\n')
-        lines.flush()
-        return json.loads(lines.readline())
+    control = Control(proxy.control)
+    try:
+        return control.ask({"command": "stats"})
+    finally:
+        control.close()
 
 
 def test_a_redis_that_is_somebody_elses_is_left_alone(parts, redis_url):

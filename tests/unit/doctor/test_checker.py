@@ -8,6 +8,7 @@ import pytest
 from orchestrator.doctor.checker import (
     Expect,
     Phases,
+    extra_load,
     figures_of,
     is_as_expected,
     judge,
@@ -253,6 +254,29 @@ def test_a_breaker_that_opens_over_our_own_mistake_is_a_failure():
 
     assert failing(seen, expect) == []
     assert failing(changed(seen, 15.0, lost=(("cf", "open"),)), expect) == ["breaker stays closed"]
+
+
+def test_a_fault_that_makes_a_dependency_be_called_more_often_is_found_out():
+    calm = [{"cf": 0, "cb": 0}, {"cf": 1000, "cb": 1000}, {"cf": 2000, "cb": 100}]
+    storm = [{"cf": 0, "cb": 0}, {"cf": 1000, "cb": 1000}, {"cf": 2600, "cb": 100}]
+    seen = a_drill()
+
+    assert judge(seen, PHASES, RERANK, SOURCES, calm).extra_load == pytest.approx(1.0)
+    assert [c.name for c in judge(seen, PHASES, RERANK, SOURCES, storm).claims if not c.holds] == ["load ≤ 116%"]
+
+
+def test_without_the_cache_more_calls_are_the_point():
+    storm = [{"cf": 0}, {"cf": 1000}, {"cf": 2600}]
+    no_cache = Expect(may_lose=frozenset({"cache", "rerank"}))
+
+    assert all(claim.holds for claim in judge(a_drill(), PHASES, no_cache, SOURCES, storm).claims)
+
+
+def test_load_is_per_request_and_unknown_where_nothing_was_measured():
+    assert extra_load([{"cf": 0}, {"cf": 100}, {"cf": 300}], 10, 20) == 1.0
+    assert extra_load([], 10, 20) is None
+    assert extra_load([{}, {}, {}], 10, 20) is None
+    assert extra_load([{"cf": 5}, {"cf": 5}, {"cf": 9}], 10, 20) is None
 
 
 def test_percentiles_are_nearest_rank():
