@@ -39,6 +39,7 @@ ROWS = (
     Row(9, "crash: each dependency"),
     Row(10, "crash: 1 of 2"),
     Row(11, "crash loop"),
+    # case 77: reconnect_after_long_outage
     Row(12, "long outage, then start"),
     Row(13, "rolling restart of all dependencies"),
     Row(14, "rolling restart of the orchestrator"),

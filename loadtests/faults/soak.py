@@ -39,6 +39,7 @@ MOST_MB_A_100K = 1.0
 """Case 78: slope < 1 MB / 10^5 calls."""
 
 
+# case 78: cancel_leak_soak
 async def soak(target: str, calls: int, cancelled_share: float, seed: int = 1) -> tuple[float, Counter[str]]:
     """(MB of resident memory that 10^5 calls cost after the warm-up, how calls ended)."""
     rng = random.Random(seed)  # noqa: S311 – replayable, not secret
