@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from orchestrator.core.model import (
     Candidates,
     ItemFilter,
     Kept,
-    Level,
+    Loss,
     Lost,
     Mask,
     Placement,
@@ -39,11 +40,9 @@ from orchestrator.core.report import Report, keys_of
 from orchestrator.core.selection import fill, ordered, select, slots
 from orchestrator.guard import Guard
 from orchestrator.ports import CandidateSource, Catalogue, FeatureReader, Reranker, SlateCache
+from orchestrator.remembered import Remembered
 from orchestrator.settings import Settings
-from orchestrator.telemetry import Metrics, log, summarise
-
-MAX_BACKGROUND = 50
-"""Cache fills and refreshes at once; more are dropped and counted (resilience specification §1.7, write-back)."""
+from orchestrator.telemetry import Metrics, summarise
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +68,19 @@ class Pipeline:
         """*made_by*: digest of the settings, for the names of cached slates."""
         self._settings = settings
         self._parts = parts
-        self._made_by = made_by
         self._quotas = {source.name: source for source in settings.sources}
         self._weights: Mapping[str, float] = {source.name: source.weight for source in settings.sources}
-        self._background: dict[str, asyncio.Task[None]] = {}
+        self._remembered = Remembered(
+            settings,
+            slates=parts.slates,
+            guard=parts.guard,
+            metrics=parts.metrics,
+            monotonic=parts.monotonic,
+            wall=parts.wall,
+            rng=parts.rng,
+            made_by=made_by,
+            still_shown=self._still_shown,
+        )
 
     async def recommend(self, query: Query, budget_s: float | None = None) -> Slate:
         """
@@ -83,10 +91,14 @@ class Pipeline:
         started = self._parts.monotonic()
         deadline = self._deadline(started, budget_s)
         report = Report()
-        slate = await self._look_up(query, deadline, report)
+        make = partial(self._compute, query)
+        recalled = await self._remembered.look_up(query, deadline, report)
+        slate = recalled.slate
         if slate is None:
-            slate = await self._compute(query, deadline, report)
-            self._remember(query, slate)
+            slate = await self._remembered.make_once(recalled, deadline, report, make)
+            slate = slate_cache.or_fallback(slate or self._popular(query, report), recalled.fallback)
+        elif recalled.refresh:
+            self._remembered.refresh_later(recalled, make)
         summarise(query, slate, self._parts.monotonic() - started, self._parts.metrics)
         return slate
 
@@ -109,44 +121,16 @@ class Pipeline:
         items = self._filled(query, user, slots(selected), allowed)
         return report.slate(items, self._parts.wall())
 
-    # Stage 1: look up.
+    # Stages 1 and 9, look up and remember, are in remembered.py; what a remembered slate may still show is said here.
 
-    async def _look_up(self, query: Query, deadline: Deadline, report: Report) -> Slate | None:
-        if not self._settings.slate_cache.enabled or query.subject is None or query.explain:
-            return None
-        subject, field = query.subject, slate_cache.field_name(query, self._made_by)
-        outcome = await self._parts.guard.call(
-            "slate_cache", self._settings.stages.cache, deadline, lambda s: self._parts.slates.get(subject, field, s)
-        )
-        report.stage("look_up", outcome.took_s)
-        match outcome:
-            case Lost(loss=loss):
-                report.lost("cache", loss)
-                decision: object = slate_cache.Compute()
-            case Kept(value=entry):
-                decision = slate_cache.decide(entry, self._parts.wall())
-        self._parts.metrics.slate_cache.labels(type(decision).__name__).inc()
-        match decision:
-            case slate_cache.Serve(slate):
-                return self._as_cached(query, slate, Level.FULL, report)
-            case slate_cache.ServeAndRefresh(slate):
-                self._refresh_later(query)
-                return self._as_cached(query, slate, Level.STALE, report)
-            case _:
-                return None
-
-    def _as_cached(self, query: Query, slate: Slate, level: Level, report: Report) -> Slate | None:
-        """*slate* as it may be served now: what sold out since is gone, and it says that it was remembered."""
-        in_stock = self._parts.catalogue.facts(keys_of(slate.items)).in_stock
-        items = tuple(item for item, there in zip(slate.items, in_stock, strict=True) if there or query.only_keys)
-        if len(items) < len(slate.items):
-            # What the shopper has seen is only known once it is read, so the gap cannot be filled from here.
-            if query.exclude_seen:
-                return None
-            items = self._filled(query, None, items, self._allowed(query))
-        sources = tuple(replace(source, status="cached", took_ms=0.0) for source in slate.sources)
-        stages = tuple(report.stages_ms.items())
-        return replace(slate, items=items, level=level, sources=sources, stages_ms=stages, from_cache=True)
+    def _still_shown(self, query: Query, items: tuple[SlateItem, ...]) -> tuple[SlateItem, ...] | None:
+        """*items* without what sold out since, filled with popular ones; None when the gap cannot be filled."""
+        in_stock = self._parts.catalogue.facts(keys_of(items)).in_stock
+        there = tuple(item for item, is_there in zip(items, in_stock, strict=True) if is_there or query.only_keys)
+        if len(there) == len(items):
+            return items
+        # What the shopper has seen is only known once it is read, so the gap cannot be filled from here.
+        return None if query.exclude_seen else self._filled(query, None, there, self._allowed(query))
 
     # Stage 2: hydrate the query.
 
@@ -267,54 +251,16 @@ class Pipeline:
         nobody = UserContext.cold(0, 0)
         return fill(items, popular, forbidden_keys(query, user or nobody), query.count)
 
-    # Stage 9: after the answer.
-
-    def _remember(self, query: Query, slate: Slate) -> None:
-        subject = query.subject
-        if not self._settings.slate_cache.enabled or subject is None or query.explain:
-            return
-        if not slate_cache.may_remember(slate):
-            return
-        settings = self._settings.slate_cache
-        entry = slate_cache.remember(slate, self._parts.wall(), settings.fresh_s, settings.stale_s, self._parts.rng)
-        field = slate_cache.field_name(query, self._made_by)
-
-        async def put() -> None:
-            await self._parts.slates.put(subject, field, entry)
-
-        self._later(f"put {subject} {field}", "cache_fill", put)
-
-    def _refresh_later(self, query: Query) -> None:
-        async def refresh() -> None:
-            slate = await self._compute(query, self._deadline(self._parts.monotonic(), None), Report())
-            self._remember(query, slate)
-
-        name = f"refresh {query.subject} {slate_cache.field_name(query, self._made_by)}"
-        self._later(name, "cache_refresh", refresh)
-
-    def _later(self, name: str, effect: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Run *work* behind the answer: once for each name at a time, bounded, its failure counted."""
-        if name in self._background:
-            return
-        if len(self._background) >= MAX_BACKGROUND:
-            self._parts.metrics.side_effect_failures.labels(effect).inc()
-            return
-
-        async def run() -> None:
-            try:
-                await work()
-            except Exception as error:
-                self._parts.metrics.side_effect_failures.labels(effect).inc()
-                log.warning("side_effect_failed", effect=effect, error=repr(error))
-
-        task = asyncio.create_task(run())
-        self._background[name] = task
-        task.add_done_callback(lambda _: self._background.pop(name, None))
+    def _popular(self, query: Query, report: Report) -> Slate:
+        """The answer when time is over: no source was heard in it. A ranking keeps the caller's order."""
+        for source in self._parts.sources:
+            report.source(source.name, Lost(Loss.DEADLINE))
+        ranking = tuple(SlateItem(key, 0.0, ()) for key in dict.fromkeys(query.only_keys))[: query.count]
+        return report.slate(self._filled(query, None, ranking, self._allowed(query)), self._parts.wall())
 
     async def drain(self) -> None:
         """Wait for work behind answers already given; called at shutdown."""
-        while self._background:
-            await asyncio.wait(list(self._background.values()))
+        await self._remembered.drain()
 
     def _deadline(self, now: float, budget_s: float | None) -> Deadline:
         settings = self._settings.budget

@@ -16,9 +16,10 @@ from orchestrator import settings
 from orchestrator.adapters import redis_client
 from orchestrator.adapters.redis_events import SEEN_FOR_S, STREAM, RedisEvents
 from orchestrator.adapters.redis_pipeline import Address, RedisPipeline
-from orchestrator.adapters.redis_slates import FORMAT, RedisSlates, decode, encode
+from orchestrator.adapters.redis_slates import FORGET, FORMAT, LEASE, RedisSlates, decode, encode
 from orchestrator.core.deadline import Deadline
 from orchestrator.core.model import Loss
+from orchestrator.core.slate_cache import LEASE_S
 from orchestrator.guard import Guard
 from orchestrator.ports import DependencyError
 from orchestrator.settings import Stage
@@ -26,7 +27,7 @@ from orchestrator.telemetry import new_metrics
 from protos.history import ENTRY, history_key, slates_key, watermark_key
 from tests.contract.candidate_source import TIMEOUT_S
 from tests.contract.event_log import EventLogContract
-from tests.contract.slate_cache import A_RICH_SLATE, FAR, SlateCacheContract, entry_of
+from tests.contract.slate_cache import A_RICH_SLATE, FAR, SlateCacheContract, entry_in, entry_of
 from tests.support.builders import an_entry, an_event
 from tests.support.ports import free_port
 
@@ -82,7 +83,26 @@ def fail(client, pipeline):
 
 
 class TestRedisSlates(SlateCacheContract):
-    pass
+    @pytest.fixture
+    def end_of_leases(self, client):
+        async def end_of_leases():
+            """Nobody waits two seconds here: every lease is given an end that lies behind us in Redis' own clock."""
+            seconds, microseconds = await client.time()
+            for key in await client.keys(slates_key("*")):
+                for field, value in (await client.hgetall(key)).items():
+                    if field.startswith(LEASE):
+                        token, until_ms = value.split()
+                        assert 0 < int(until_ms) - seconds * 1000 - microseconds // 1000 <= LEASE_S * 1000 + 1
+                        await client.hset(key, field, token + b" %d" % (int(until_ms) - LEASE_S * 1000))
+
+        return end_of_leases
+
+    @pytest.fixture
+    def erase(self, client):
+        async def erase(subject):
+            assert await client.delete(slates_key(subject)) == 1
+
+        return erase
 
 
 class TestRedisEvents(EventLogContract):
@@ -116,17 +136,30 @@ def test_the_entry_of_these_tests_is_the_entry_of_the_history():
         b"null",
         b"[]",
         b"{}",
-        b'{"v":1}',
-        b'{"v":1,"fresh":"soon","stale":1,"slate":{}}',
-        b'{"v":1,"fresh":1,"stale":2,"slate":[]}',
+        b'{"v":%d}' % FORMAT,
+        b'{"v":%d,"fresh":"soon","stale":1,"kept":1,"delta":0,"slate":{}}' % FORMAT,
+        b'{"v":%d,"fresh":1,"stale":2,"kept":2,"delta":0,"slate":[]}' % FORMAT,
         orjson.dumps({**orjson.loads(encode(entry_of(1))), "v": FORMAT + 1}),
+        orjson.dumps({**orjson.loads(encode(entry_of(1))), "v": FORMAT - 1}),
         encode(entry_of(1))[:-10],
     ],
 )
-async def test_bytes_that_are_no_slate_of_this_version_are_a_miss(slates, client, stored):
-    await client.hset(slates_key("u:u1"), "f", stored)
+# case 68: corrupt_entry
+async def test_bytes_that_are_no_slate_of_this_version_are_a_miss_and_are_deleted(slates, client, stored):
+    await client.hset(slates_key("u:u1"), mapping={"f": stored, "g": encode(entry_of(2))})
 
-    assert await slates.get("u:u1", "f", TIMEOUT_S) is None
+    assert await entry_in(slates) is None
+
+    assert await client.hkeys(slates_key("u:u1")) == [b"g"]
+
+
+# case 68: corrupt_entry
+async def test_what_another_process_has_written_over_bad_bytes_is_not_deleted_with_them(slates, client):
+    await client.hset(slates_key("u:u1"), "f", encode(entry_of(1)))
+
+    await slates._run(FORGET, "u:u1", b"f", b"bad bytes")
+
+    assert await entry_in(slates) == entry_of(1)
 
 
 NASTY = st.one_of(st.none(), st.booleans(), st.integers(-(2**40), 2**40), st.floats(), st.text(max_size=3), st.just([]))
@@ -160,12 +193,32 @@ def test_one_wrong_value_inside_is_a_miss_or_a_slate_whose_items_are_numbers(pat
         assert isinstance(entry.slate.watermark, int)
 
 
-async def test_a_hash_is_gone_when_its_newest_slate_is_of_no_use(slates, client):
-    await slates.put("u:u1", "f", entry_of(1))
+async def test_a_hash_is_gone_when_its_longest_kept_slate_is_of_no_use(slates, client):
+    await slates.put("u:u1", "f", an_entry(stale_until=FAR - 100))
+    await slates.put("u:u1", "g", an_entry(stale_until=FAR))
+    await slates.put("u:u1", "h", an_entry(stale_until=time.time() + 5))
+
     assert FAR < await client.ttl(slates_key("u:u1")) + time.time() <= FAR + 2
 
-    await slates.put("u:u1", "g", an_entry(stale_until=1.0))
+
+async def test_a_slate_that_is_of_no_use_leaves_no_hash(slates, client):
+    await slates.put("u:u1", "f", an_entry(stale_until=1.0))
+
     assert await client.exists(slates_key("u:u1")) == 0
+
+
+async def test_a_hash_of_nothing_but_a_lease_ends_with_it(slates, client):
+    await slates.lease("u:u1", "f")
+
+    assert 0 < await client.pttl(slates_key("u:u1")) <= LEASE_S * 1000
+
+
+async def test_a_lease_does_not_shorten_the_life_of_the_slates(slates, client):
+    await slates.put("u:u1", "f", entry_of(1))
+
+    await slates.lease("u:u1", "f")
+
+    assert FAR < await client.ttl(slates_key("u:u1")) + time.time() <= FAR + 2
 
 
 async def test_a_key_that_holds_something_else_has_a_name(slates, client):
@@ -267,4 +320,4 @@ async def test_a_call_that_was_given_up_never_gives_its_answer_to_another(redis_
             abandoned.cancel()
             await asyncio.wait([abandoned])
             n = rng.randrange(10)
-            assert await slates.get(f"u:{n}", "f", TIMEOUT_S) == entry_of(n)
+            assert await entry_in(slates, f"u:{n}") == entry_of(n)
