@@ -77,7 +77,9 @@ class Load:
         self._out = Path(self._folder.name) / "seen.jsonl"
         asked = Path(self._folder.name) / "spec.json"
         asked.write_bytes(spec.document())
-        self._process = subprocess.Popen([sys.executable, "-m", "orchestrator.doctor.load", str(asked), str(self._out)])
+        command = [sys.executable, "-m", "orchestrator.doctor.load", str(asked), str(self._out), "--with-parent"]
+        # A pipe that is never written to: when we are killed it ends, and the load with it.
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
 
     def __enter__(self) -> Self:
         return self
@@ -85,6 +87,8 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         self._folder.cleanup()
 
     def finish(self, *, now: bool = True) -> list[Seen]:
@@ -206,16 +210,18 @@ def good_share(seen: Sequence[Seen], within_s: float = 0.1) -> float:
 
 @contextmanager
 def healing_signals() -> Iterator[None]:
-    """SIGTERM ends a drill like Ctrl-C does: through every `finally`."""
+    """SIGTERM and SIGINT (also where a shell has it ignored) end a drill through every `finally`, which heals."""
 
     def end(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, end)
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, end) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def overall(outcomes: Sequence[Outcome]) -> tuple[int, float, float]:

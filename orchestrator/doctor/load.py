@@ -2,10 +2,10 @@
 Open-loop load: requests leave when they are due, whether or not earlier ones were answered, and latency counts from
 when they were due. A closed loop would wait with the server, and not see it stall (coordinated omission).
 
-    python -m orchestrator.doctor.load SPEC.json OUT.jsonl
+    python -m orchestrator.doctor.load SPEC.json OUT.jsonl [--with-parent]
 
-runs in a process of its own; SIGTERM ends the schedule early. Timers fire up to 1 ms late, and that millisecond is in
-the latencies.
+runs in a process of its own; SIGTERM ends the schedule early, and so does, if wanted, the end of standard input.
+Timers fire up to 1 ms late, and that millisecond is in the latencies.
 """
 
 from __future__ import annotations
@@ -219,6 +219,11 @@ def _glance(body: bytes) -> dict[str, Any]:
     return {"level": level, "n_items": n_items, "broken": () if n_items == COUNT else (f"I7: {n_items} items",)}
 
 
+def _stop_once(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    loop.remove_reader(sys.stdin.fileno())
+    stop.set()
+
+
 def main() -> int:
     """Read the specification, run it, write the history."""
     spec = spec_of(Path(sys.argv[1]).read_bytes())
@@ -229,7 +234,11 @@ def main() -> int:
 
     async def until_told() -> list[Seen]:
         stop = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        if "--with-parent" in sys.argv[3:]:
+            # Nobody writes there: it becomes readable when whoever holds the other end is gone, however that came.
+            loop.add_reader(sys.stdin.fileno(), _stop_once, loop, stop)
         return await run_load(spec, stop)
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:

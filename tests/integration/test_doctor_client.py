@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import sys
 from contextlib import asynccontextmanager
 
 import pytest
 
+from orchestrator.doctor import history
 from orchestrator.doctor.http_client import Client, NoAnswer, get, post
 from orchestrator.doctor.load import Segment, Spec, run_load
 from tests.support.ports import free_port
@@ -143,3 +145,21 @@ async def test_an_impatient_client_asks_again_and_its_time_counts_from_the_first
     assert len(requests) == 3
     assert seen.status == 200
     assert seen.latency_s >= 0.1
+
+
+async def test_a_load_ends_with_whoever_started_it(tmp_path):
+    async with a_server(lambda n, _: an_answer("200 OK", A_SLATE)) as (host, port, requests):
+        spec = Spec(host, port, (Segment(50, 60),), USERS, ITEMS)
+        (tmp_path / "spec.json").write_bytes(spec.document())
+        command = ["-m", "orchestrator.doctor.load", str(tmp_path / "spec.json"), str(tmp_path / "seen.jsonl")]
+        load = await asyncio.create_subprocess_exec(
+            sys.executable, *command, "--with-parent", stdin=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(10):
+            while not requests:  # noqa: ASYNC110 – the server has no event to wait for
+                await asyncio.sleep(0.01)
+            load.stdin.close()
+            code = await load.wait()
+
+    assert code == 0
+    assert len(history.read(tmp_path / "seen.jsonl")) == len(requests)
