@@ -13,8 +13,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,12 +202,32 @@ def started(data: Path, options: Sequence[str] = (), config: Path | None = None)
             raise NotRunning(f"`tutti up` did not come up; its last lines:\n{said}")
         yield System(data)
     finally:
+        children = _alive(one["pid"] for one in (read_status(data / "run") or {}).get("processes", []))
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(STOP_WITHIN_S)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        left = end_left_behind(children)
+    if left:
+        raise NotRunning(
+            f"`tutti up` ended and left {len(left)} processes behind: {', '.join(left)}; they are ended now"
+        )
+
+
+def end_left_behind(processes: Sequence[psutil.Process]) -> list[str]:
+    """
+    Kill those of *processes* that still live once their supervisor has ended, and name them.
+
+    A number that was given to somebody else meanwhile is not touched: psutil compares the moment of the start.
+    """
+    names = []
+    for one in psutil.wait_procs(processes, timeout=1.0)[1]:
+        with suppress(psutil.NoSuchProcess):
+            names.append(" ".join(one.cmdline()[1:4]) or str(one.pid))
+            one.kill()
+    return names
 
 
 def until(holds: Callable[[], bool], within_s: float, every_s: float = 0.05) -> bool:
@@ -218,6 +238,15 @@ def until(holds: Callable[[], bool], within_s: float, every_s: float = 0.05) -> 
             return False
         time.sleep(every_s)
     return True
+
+
+def _alive(pids: Iterable[int | None]) -> list[psutil.Process]:
+    found = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            if pid is not None:
+                found.append(psutil.Process(pid))
+    return found
 
 
 def _is_up(data: Path) -> bool:
