@@ -92,12 +92,25 @@ class Guard:
         """No hedges and no retries: the ladder's first rung. Set by whoever observes the ladder."""
 
     def dependency(
-        self, name: str, cap_s: float, replicas: int = 1, is_up: Callable[[int], bool] | None = None
+        self,
+        name: str,
+        cap_s: float,
+        replicas: int = 1,
+        is_up: Callable[[int], bool] | None = None,
+        limiter: LimiterPolicy | None = None,
     ) -> Dependency:
-        """What is remembered of *name*; made at its first mention. *is_up*: see `core.replicas`."""
+        """
+        What is remembered of *name*; made at its first mention.
+
+        Args:
+            is_up: see `core.replicas`.
+            limiter: None takes the one for calls that may take *cap_s*.
+        """
         known = self.dependencies.get(name)
         if known is None:
-            limiter = LimiterPolicy.of_cap(cap_s, self._max_in_flight) if self._protects else UNLIMITED
+            if not self._protects:
+                limiter = UNLIMITED
+            limiter = limiter or LimiterPolicy.of_cap(cap_s, self._max_in_flight)
             policy = Policy(cap_s, replicas, self._protects, is_up, limiter=limiter)
             known = self.dependencies[name] = Dependency(name, policy, self._rng, self._telling(name))
             if not self._protects:

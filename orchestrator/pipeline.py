@@ -20,6 +20,7 @@ from orchestrator.core import slate_cache
 from orchestrator.core.deadline import Deadline
 from orchestrator.core.filters import eligible, forbidden_keys
 from orchestrator.core.fusion import fuse
+from orchestrator.core.limiter import LimiterPolicy
 from orchestrator.core.model import (
     Ask,
     Candidates,
@@ -88,6 +89,8 @@ class Pipeline:
             made_by=made_by,
             still_shown=self._still_shown,
         )
+        cap_s = settings.stages.user.cap_ms / 1000
+        parts.guard.dependency("user", cap_s, limiter=LimiterPolicy.of_reads(cap_s))
         self._exercises: set[asyncio.Task[None]] = set()
         self.rung = Rung.FULL
         """Where the ladder's controller stands; whoever observes it sets this (orchestrator/degradation.py)."""

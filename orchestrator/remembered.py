@@ -23,6 +23,7 @@ from orchestrator.adapters.single_flight import Grounded, SingleFlight
 from orchestrator.core import slate_cache
 from orchestrator.core.backoff import Backoff
 from orchestrator.core.deadline import Deadline
+from orchestrator.core.limiter import LimiterPolicy
 from orchestrator.core.model import Kept, Level, Lost, Query, Rung, Slate, SlateItem
 from orchestrator.core.report import Report
 from orchestrator.guard import Guard
@@ -106,6 +107,8 @@ class Remembered:
         cache = settings.slate_cache
         self._lifetimes = slate_cache.Lifetimes(cache.fresh_s, cache.stale_s, cache.kept_s, cache.popular_s)
         self._slates, self._guard, self._metrics = slates, guard, metrics
+        cap_s = self._stage.cap_ms / 1000
+        guard.dependency("slate_cache", cap_s, limiter=LimiterPolicy.of_reads(cap_s))
         self._monotonic, self._wall, self._rng = monotonic, wall, rng
         self._made_by, self._still_shown = made_by, still_shown
         # What a request has left after the slowest look-up: a budget that no request's own haste shortens.

@@ -177,7 +177,7 @@ class Dependency:
         median_s = self.latencies.percentile(now, 0.5)
         if median_s is not None and timeout_s < median_s and timeout_s < FAIR_SHARE * self.policy.cap_s:
             return Loss.NO_BUDGET
-        if kind is Kind.FIRST and self.throttle.should_reject(now, self._rng):
+        if kind is Kind.FIRST and self.throttle.should_reject(now, self._rng, self.limiter.in_flight):
             self.throttle.sent(now)
             return Loss.SHED
         permit = self.breaker.try_acquire(now, timeout_s)

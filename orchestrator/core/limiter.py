@@ -60,6 +60,15 @@ class LimiterPolicy:
         """For calls that may take *cap_s* at most: easy and hard are the same shares of it as of a source's 40 ms."""
         return cls(max_inflight, easy_s=EASY_SHARE * cap_s, hard_s=HARD_SHARE * cap_s)
 
+    @classmethod
+    def of_reads(cls, cap_s: float) -> LimiterPolicy:
+        """
+        For reads that travel together over one pipelined connection: a thousand wait as cheaply as one.
+
+        1024 is the connection's own bound (adapters/redis_pipeline.py); from there drops still bring it down.
+        """
+        return cls(1024, min_limit=64, initial=1024, easy_s=EASY_SHARE * cap_s, hard_s=HARD_SHARE * cap_s)
+
 
 class Slot:
     """One place among the calls in flight. Given back once, in one of three ways; later ones are ignored."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.model import Diversity, ItemFilter, Level, Loss, Placement, Query, SourceReport
+from orchestrator.core.model import Diversity, ItemFilter, Level, Loss, Placement, Query, Rung, SourceReport
 from orchestrator.core.slate_cache import (
     Compute,
     Lifetimes,
@@ -165,7 +165,7 @@ def test_an_old_slate_is_better_than_one_that_lost_its_shopper_and_names_what_wa
 
     got = or_fallback(computed, old)
 
-    assert got == changed(old, stages_ms=(("user", 1.0),), **LOST, **GONE)
+    assert got == changed(old, stages_ms=(("user", 1.0),), rung=Rung.STALE, **LOST, **GONE)
 
 
 @pytest.mark.parametrize("fallback", [None, a_slate(1, 2)])
