@@ -1,12 +1,15 @@
 """Remembered slates: fresh, stale, forgotten, and never older than the shopper's newest event."""
 
 import asyncio
+from functools import partial
 
 import pytest
 from structlog.testing import capture_logs
 
 from orchestrator import remembered
+from orchestrator.core.deadline import Deadline
 from orchestrator.core.model import Level, Loss
+from orchestrator.core.report import Report
 from orchestrator.ports import DependencyError
 from tests.support.builders import PURCHASE, a_query, keys_of
 from tests.support.virtual_clock import advance, monotonic, wall
@@ -265,6 +268,18 @@ class TestAskingAtOnce:
         assert monotonic() - started <= 0.050
         assert hurried.level is Level.PARTIAL
         await patient
+        await world.pipeline.drain()
+
+    async def test_one_who_waited_in_a_queue_does_not_lean_on_work_that_may_end_after_their_deadline(self):
+        world = await a_world()
+        cache, deadline = world.pipeline._remembered, Deadline(monotonic() + 0.0845)
+
+        recalled = await cache.look_up(a_query(), deadline, Report())
+        slate = await cache.make_once(recalled, deadline, Report(), partial(world.pipeline._compute, a_query()))
+
+        assert keys_of(slate) == BEST
+        assert recalled.key is not None
+        assert world.count(world.metrics.flights, role="alone") == 1
         await world.pipeline.drain()
 
     async def test_those_of_one_lowered_budget_share_among_themselves(self):
