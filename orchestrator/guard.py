@@ -178,7 +178,13 @@ class Guard:
                 attempt.let_go(now, superseded=True)
             return answer
         finally:
-            await _ended(racing)
+            try:
+                await _ended(racing)
+            finally:
+                # A task that is cancelled before its first turn never comes to the line that lets its attempt go.
+                now = self._now()
+                for attempt in racing.values():
+                    attempt.let_go(now)
 
     async def _attempted(self, known: Dependency, attempt: Attempt, make_call: MakeCall[T], grace_s: float) -> T:
         """
@@ -292,12 +298,23 @@ async def _ended(racing: Iterable[asyncio.Task[T]]) -> None:
     """Cancel what still runs and let it end, so that no attempt outlives its request."""
     tasks = set(racing)
     for task in tasks:
-        task.cancel()
+        _leave(task)
     # One turn to be told; a call that will not listen is left behind rather than waited for.
     await asyncio.wait(tasks, timeout=0)
-    for task in tasks:
-        if task.done() and not task.cancelled():
-            task.exception()  # retrieved: the loser's failure is counted where it ended
+
+
+def _leave(task: asyncio.Future[T]) -> None:
+    """Nobody waits for *task* any more: cancel it, and take what it may still fail with, or asyncio reports it."""
+    if task.done():
+        _hear(task)
+    else:
+        task.cancel()
+        task.add_done_callback(_hear)
+
+
+def _hear(task: asyncio.Future[T]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 async def _within(timeout_s: float, awaitable: Awaitable[T]) -> T:
@@ -316,9 +333,9 @@ async def _within(timeout_s: float, awaitable: Awaitable[T]) -> T:
             await asyncio.sleep(0)
     except asyncio.CancelledError:
         # The caller hung up, or the call cancelled itself.
-        call.cancel()
+        _leave(call)
         raise
-    call.cancel()
+    _leave(call)
     # One turn to be told; a call that will not listen is left behind rather than waited for.
     await asyncio.wait({call}, timeout=0)
     raise TimeoutError

@@ -2,6 +2,8 @@
 jumps."""
 
 import asyncio
+import contextlib
+import gc
 import random
 
 import pytest
@@ -387,6 +389,45 @@ class TestHedge:
         await asyncio.gather(task, return_exceptions=True)
 
         assert sum(replica.cancelled for replica in calls.replicas) == 2
+        assert calls.nothing_is_held()
+
+    # Found by the simulation, whose loop runs what is ready in any order: a task that is cancelled before its first turn
+    # never comes to the line that lets its attempt go, and its slot was held for good.
+    async def test_an_attempt_that_is_cancelled_before_its_first_turn_gives_its_place_back(self):
+        calls = await a_hedged_pair()
+        task = asyncio.create_task(calls.one())
+        await asyncio.sleep(0)
+        (attempt,) = asyncio.all_tasks() - {task, asyncio.current_task()}
+
+        attempt.cancel()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+        assert calls.asked == [], "it had not begun"
+        assert calls.nothing_is_held()
+
+    # Found by the simulation: what a call failed with that nobody waited for any more was reported by asyncio.
+    @pytest.mark.parametrize("hangs_up", [True, False])
+    async def test_a_call_that_will_not_be_cancelled_may_fail_when_it_likes(self, hangs_up):
+        calls = await a_hedged_pair()
+        reported = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+
+        async def deaf(timeout_s, replica):
+            for _ in range(3):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(1)
+            raise DependencyError(Loss.UNAVAILABLE, "at last")
+
+        task = asyncio.create_task(calls.guard.call("cf", STAGE, Deadline(monotonic() + 1), deaf))
+        if hangs_up:
+            await asyncio.sleep(0.001)
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(10)
+        gc.collect()
+
+        assert reported == []
         assert calls.nothing_is_held()
 
 
