@@ -186,7 +186,8 @@ async def _warm_up(running: Running) -> None:
     some_keys = tuple(int(key) for key in running.catalogue.popular[:2])
     for query in (
         Query("warm-up", Placement.HOME, 10),
-        Query("warm-up", Placement.ITEM, 10, user_id="", context_keys=some_keys[:1]),
+        # Explained, so that it is computed: a worker before this one may have left its answer in the cache.
+        Query("warm-up", Placement.ITEM, 10, user_id="", context_keys=some_keys[:1], explain=True),
     ):
         slate = await running.pipeline.recommend(query)
     popular = Query("self-test", Placement.HOME, 1)

@@ -288,7 +288,9 @@ async def test_a_server_that_hangs_costs_a_slate_no_more_than_its_guard_allows()
     with a_server_that_hangs() as url:
         async with pipelined(url) as pipeline, asyncio.timeout(2):
             slates = RedisSlates(pipeline)
-            outcome = await guard.call("c", stage, Deadline(time.monotonic() + 1), lambda s: slates.get("u:1", "f", s))
+            outcome = await guard.call(
+                "c", stage, Deadline(time.monotonic() + 1), lambda s, _: slates.get("u:1", "f", s)
+            )
 
     assert outcome.loss in (Loss.DEADLINE, Loss.UNAVAILABLE)
 
