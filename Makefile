@@ -1,10 +1,13 @@
 # Thin: each target calls one command of the project's own. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lock proto clean setup setup-dev
+.PHONY: help demo test test-all faults nemesis fault-shop check lock proto clean setup setup-dev
 
 PORT ?= 8000
 # Order in which the tests run; a fixed one, so that a red run is red again. `make test SEED=7` shuffles otherwise.
 SEED ?= 1
+
+# A shop of its own for the fault matrix: small, so that training takes a minute and its models answer in milliseconds.
+FAULT_SHOP ?= .tutti/fault-shop
 
 # The first Python that runs and is new enough; a shim that only says it is not installed does not run.
 PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -19,6 +22,19 @@ demo: setup ## Build the embedded shop, train, start everything, show a page (PO
 
 test: setup-dev ## Run the whole offline suite
 	@$(BIN)/python -m pytest -q -p tests.support.skip_report --randomly-seed=$(SEED)
+
+test-all: test fault-shop ## The suite, then ten minutes of the fault matrix on real processes
+	$(BIN)/python -m loadtests.faults --data $(FAULT_SHOP) --minutes 10 --phase 6
+
+faults: fault-shop ## The whole fault matrix; the report goes to docs/results/
+	$(BIN)/python -m loadtests.faults --data $(FAULT_SHOP) --report docs/results/faults.md
+
+nemesis: fault-shop ## Ten minutes of random faults; SEED=7 plays others
+	$(BIN)/python -m loadtests.faults.nemesis --data $(FAULT_SHOP) --seed $(SEED)
+
+fault-shop: setup-dev
+	@test -f $(FAULT_SHOP)/dataset.json || $(BIN)/tutti data synth --out $(FAULT_SHOP) --shoppers 300 --items 250 --days 120
+	@$(BIN)/tutti train --data $(FAULT_SHOP)
 
 check: setup-dev ## Lint, format, types, import rules
 	$(BIN)/ruff check .

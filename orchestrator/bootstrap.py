@@ -13,9 +13,10 @@ import gc
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -26,7 +27,7 @@ from orchestrator.adapters import catalogue as catalogues
 from orchestrator.adapters import redis_client
 from orchestrator.adapters.event_loop import LoopWatch
 from orchestrator.adapters.feast_reader import FeastRedisReader
-from orchestrator.adapters.grpc_channel import open_channel
+from orchestrator.adapters.grpc_channel import is_ready, open_channel
 from orchestrator.adapters.grpc_reranker import GrpcReranker
 from orchestrator.adapters.grpc_sources import GrpcSource
 from orchestrator.adapters.redis_events import RedisEvents
@@ -89,7 +90,7 @@ class Running:
     pipeline: Pipeline
     catalogue: Catalogue
     events: EventLog
-    channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
+    channels: Mapping[str, Sequence[grpc.aio.Channel]] = field(default_factory=dict)
     is_ready: bool = False
     is_draining: bool = False
     loop: LoopWatch = field(default_factory=LoopWatch)
@@ -97,9 +98,11 @@ class Running:
     async def checks(self) -> dict[str, str]:
         """Dependency → "ok", or why it is not. Only `popular` gates readiness: slates go out without the rest."""
         found = {"popular": "ok" if len(self.catalogue.popular) else "no item may be shown"}
-        for name, channel in self.channels.items():
-            state = channel.get_state(try_to_connect=True)
-            found[name] = "ok" if state is grpc.ChannelConnectivity.READY else state.name.lower()
+        for name, channels in self.channels.items():
+            for replica, channel in enumerate(channels):
+                state = channel.get_state(try_to_connect=True)
+                place = name if len(channels) == 1 else f"{name}:{replica}"
+                found[place] = "ok" if state is grpc.ChannelConnectivity.READY else state.name.lower()
         try:
             await self.events.watermark("u:")
             found["redis"] = "ok"
@@ -131,7 +134,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
             max_in_flight=settings.guard.max_in_flight,
             stalled_s=loop.stalled_s,
         )
-        channels: dict[str, grpc.aio.Channel] = {}
+        channels: dict[str, list[grpc.aio.Channel]] = {}
         redis = redis_client.connect(settings.redis)
         stack.push_async_callback(redis.aclose)
         plan = _read_plan(data, settings.reranker.name) if given.features is None or given.reranker is None else None
@@ -163,7 +166,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
             wall=time.time,
             rng=given.rng or random.Random(),  # noqa: S311  # jitter, not a secret
         )
-        _know_dependencies(guard, settings)
+        _know_dependencies(guard, settings, channels)
         pipeline = Pipeline(settings, parts, _made_by(settings, catalogue))
         stack.push_async_callback(pipeline.drain)
         running = Running(settings, pipeline, catalogue, given.events or RedisEvents(redis), channels, loop=loop)
@@ -179,11 +182,12 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
 
 async def _warm_up(running: Running) -> None:
     """Connect, answer one query of each kind, freeze what start-up allocated; then say ready."""
-    await asyncio.gather(*(_connected(channel) for channel in running.channels.values()))
+    await asyncio.gather(*(_connected(channel) for channels in running.channels.values() for channel in channels))
     some_keys = tuple(int(key) for key in running.catalogue.popular[:2])
     for query in (
         Query("warm-up", Placement.HOME, 10),
-        Query("warm-up", Placement.ITEM, 10, user_id="", context_keys=some_keys[:1]),
+        # Explained, so that it is computed: a worker before this one may have left its answer in the cache.
+        Query("warm-up", Placement.ITEM, 10, user_id="", context_keys=some_keys[:1], explain=True),
     ):
         slate = await running.pipeline.recommend(query)
     popular = Query("self-test", Placement.HOME, 1)
@@ -206,30 +210,28 @@ async def _connected(channel: grpc.aio.Channel) -> None:
 
 
 def _channels(
-    stack: AsyncExitStack, channels: dict[str, grpc.aio.Channel], name: str, targets: Mapping[str, Replicas]
+    stack: AsyncExitStack, channels: dict[str, list[grpc.aio.Channel]], name: str, targets: Mapping[str, Replicas]
 ) -> list[grpc.aio.Channel]:
-    """One channel for each replica of *name*; known as `name`, or `name:0`, `name:1` when there are several."""
+    """One channel for each replica of *name*."""
     addresses = targets.get(ARM, ())
     if not addresses:
         raise NotReady(f"{name} has no address: give it targets.{ARM} in the settings, or start it with `tutti up`")
-    opened = []
-    for replica, address in enumerate(addresses):
-        channel = open_channel(address)
-        channels[name if len(addresses) == 1 else f"{name}:{replica}"] = channel
+    opened = channels[name] = [open_channel(address) for address in addresses]
+    for channel in opened:
         stack.push_async_callback(channel.close)
-        opened.append(channel)
     return opened
 
 
-def _know_dependencies(guard: Guard, settings: Settings) -> None:
-    """Tell the guard how many replicas each dependency has; all else it finds out by calling."""
-    stages = settings.stages
-    for source in settings.sources:
-        guard.dependency(
-            source.name, stages.retrieve.cap_ms / 1000 * source.share, len(source.targets.get(ARM, ())) or 1
-        )
-    reranker = settings.reranker
-    guard.dependency(reranker.name, stages.rerank.cap_ms / 1000, len(reranker.targets.get(ARM, ())) or 1)
+def _know_dependencies(guard: Guard, settings: Settings, opened: Mapping[str, Sequence[grpc.aio.Channel]]) -> None:
+    """Tell the guard which replicas each dependency has, and how to see whether one is up."""
+    caps_s = {source.name: settings.stages.retrieve.cap_ms / 1000 * source.share for source in settings.sources}
+    caps_s[settings.reranker.name] = settings.stages.rerank.cap_ms / 1000
+    for name, channels in opened.items():
+        guard.dependency(name, caps_s[name], len(channels), partial(_is_up, channels))
+
+
+def _is_up(channels: Sequence[grpc.aio.Channel], replica: int) -> bool:
+    return is_ready(channels[replica])
 
 
 async def _user_reader(

@@ -82,7 +82,7 @@ class Guard:
     ) -> None:
         self._now = now
         self._protects = protects
-        self._limiter = LimiterPolicy(max_inflight=max_in_flight) if protects else UNLIMITED
+        self._max_in_flight = max_in_flight
         self._stalled_s = stalled_s
         self._metrics = metrics
         self._rng = rng or random.Random()  # noqa: S311  # jitter, not a secret
@@ -91,11 +91,27 @@ class Guard:
         self.is_lean = not protects
         """No hedges and no retries: the ladder's first rung. Set by whoever observes the ladder."""
 
-    def dependency(self, name: str, cap_s: float, replicas: int = 1) -> Dependency:
-        """What is remembered of *name*; made at its first mention."""
+    def dependency(
+        self,
+        name: str,
+        cap_s: float,
+        replicas: int = 1,
+        is_up: Callable[[int], bool] | None = None,
+        limiter: LimiterPolicy | None = None,
+    ) -> Dependency:
+        """
+        What is remembered of *name*; made at its first mention.
+
+        Args:
+            is_up: see `core.replicas`.
+            limiter: None takes the one for calls that may take *cap_s*.
+        """
         known = self.dependencies.get(name)
         if known is None:
-            policy = Policy(cap_s, replicas, hedged=self._protects, limiter=self._limiter)
+            if not self._protects:
+                limiter = UNLIMITED
+            limiter = limiter or LimiterPolicy.of_cap(cap_s, self._max_in_flight)
+            policy = Policy(cap_s, replicas, self._protects, is_up, limiter=limiter)
             known = self.dependencies[name] = Dependency(name, policy, self._rng, self._telling(name))
             if not self._protects:
                 known.breaker.metrics_only(self._now())
@@ -221,6 +237,9 @@ class Guard:
             now = self._now()
             besides = failed.replica if known.policy.replicas > 1 else None
             attempt = known.begin(now, ends_at - now, Kind.RETRY, besides)
+            if attempt is Loss.SHED and besides is not None:
+                # The others are ejected: better the one that failed than none.
+                attempt = known.begin(now, ends_at - now, Kind.RETRY)
             if isinstance(attempt, Loss):
                 raise _LostAttempt(failed.loss, failed.replica)
             return await self._attempted(known, attempt, make_call, grace_s)

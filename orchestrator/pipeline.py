@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -19,12 +20,12 @@ from orchestrator.core import slate_cache
 from orchestrator.core.deadline import Deadline
 from orchestrator.core.filters import eligible, forbidden_keys
 from orchestrator.core.fusion import fuse
+from orchestrator.core.limiter import LimiterPolicy
 from orchestrator.core.model import (
     Ask,
     Candidates,
     ItemFilter,
     Kept,
-    Level,
     Loss,
     Lost,
     Mask,
@@ -41,12 +42,12 @@ from orchestrator.core.report import Report, keys_of
 from orchestrator.core.selection import fill, ordered, select, slots
 from orchestrator.guard import Guard
 from orchestrator.ports import CandidateSource, Catalogue, FeatureReader, Reranker, SlateCache
+from orchestrator.remembered import Remembered
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Metrics, log, summarise
 
-MAX_BACKGROUND = 50
-"""Cache fills and refreshes at once; more are dropped and counted (resilience specification §1.7, write-back)."""
-
+MAX_EXERCISES = 4
+"""Walks down the ladder at once. Judged: each is half a millisecond of CPU that no shopper waits for."""
 
 BACKSTOP_S = 0.004
 """Beyond the deadline, for timers that fire late: gRPC's overshoot (p90, measured; specification §1.1)."""
@@ -75,10 +76,22 @@ class Pipeline:
         """*made_by*: digest of the settings, for the names of cached slates."""
         self._settings = settings
         self._parts = parts
-        self._made_by = made_by
         self._quotas = {source.name: source for source in settings.sources}
         self._weights: Mapping[str, float] = {source.name: source.weight for source in settings.sources}
-        self._background: dict[str, asyncio.Task[None]] = {}
+        self._remembered = Remembered(
+            settings,
+            slates=parts.slates,
+            guard=parts.guard,
+            metrics=parts.metrics,
+            monotonic=parts.monotonic,
+            wall=parts.wall,
+            rng=parts.rng,
+            made_by=made_by,
+            still_shown=self._still_shown,
+        )
+        cap_s = settings.stages.user.cap_ms / 1000
+        parts.guard.dependency("user", cap_s, limiter=LimiterPolicy.of_reads(cap_s))
+        self._exercises: set[asyncio.Task[None]] = set()
         self.rung = Rung.FULL
         """Where the ladder's controller stands; whoever observes it sets this (orchestrator/degradation.py)."""
 
@@ -107,16 +120,22 @@ class Pipeline:
         return slate
 
     async def _answer(self, query: Query, deadline: Deadline, report: Report, floor: Rung) -> Slate:
+        """What is remembered, else made once for all who ask now; as far down the ladder as *floor* says."""
         if floor >= Rung.POPULAR:
             return self._without_calls(query, report, Loss.SHED)
-        slate = await self._look_up(query, deadline, report)
-        if slate is not None:
-            return slate
+        make = partial(self._compute, query)
+        recalled = await self._remembered.look_up(query, deadline, report)
         if floor >= Rung.STALE:
-            return self._without_calls(query, report, Loss.SHED)
-        slate = await self._compute(query, deadline, report)
-        self._remember(query, slate)
-        return slate
+            return recalled.slate or slate_cache.or_fallback(
+                self._without_calls(query, report, Loss.SHED), recalled.fallback
+            )
+        if recalled.slate is not None:
+            if recalled.refresh:
+                self._remembered.refresh_later(recalled, make)
+            return recalled.slate
+        slate = await self._remembered.make_once(recalled, deadline, report, make, self.rung)
+        slate = slate or self._without_calls(query, report, Loss.DEADLINE)
+        return slate_cache.or_fallback(slate, recalled.fallback)
 
     async def traced(
         self, query: Query, budget_s: float, *, queued_s: float = 0.0, floor: Rung = Rung.FULL
@@ -130,6 +149,7 @@ class Pipeline:
 
     async def _compute(self, query: Query, deadline: Deadline, report: Report) -> Slate:
         """Stages 2 to 8 of ARCHITECTURE.md: hydrate, retrieve, fuse, filter, re-rank, select."""
+        report.rung = self.rung
         allowed = self._allowed(query)
         user = await self._hydrate_query(query, deadline, report)
         retrieved = await self._retrieve(query, user, allowed, deadline, report)
@@ -163,47 +183,21 @@ class Pipeline:
         may_be_shown, report.removed = eligible(query, nobody, listed, facts, allowed)
         return self._finish(query, nobody, may_be_shown, allowed, report)
 
-    # Stage 1: look up.
+    # Stages 1 and 9, look up and remember, are in remembered.py; what a remembered slate may still show is said here.
 
-    async def _look_up(self, query: Query, deadline: Deadline, report: Report) -> Slate | None:
-        if not self._settings.slate_cache.enabled or query.subject is None or query.explain:
-            return None
-        subject, field = query.subject, slate_cache.field_name(query, self._made_by)
-        outcome = await self._parts.guard.call(
-            "slate_cache", self._settings.stages.cache, deadline, lambda s, _: self._parts.slates.get(subject, field, s)
-        )
-        report.stage("look_up", outcome.took_s)
-        match outcome:
-            case Lost(loss=loss):
-                report.lost("cache", loss)
-                decision: object = slate_cache.Compute()
-            case Kept(value=entry):
-                decision = slate_cache.decide(entry, self._parts.wall())
-        self._parts.metrics.slate_cache.labels(type(decision).__name__).inc()
-        match decision:
-            case slate_cache.Serve(slate):
-                return self._as_cached(query, slate, Level.FULL, report)
-            case slate_cache.ServeAndRefresh(slate):
-                self._refresh_later(query)
-                return self._as_cached(query, slate, Level.STALE, report)
-            case _:
-                return None
-
-    def _as_cached(self, query: Query, slate: Slate, level: Level, report: Report) -> Slate | None:
+    def _still_shown(self, query: Query, items: tuple[SlateItem, ...]) -> tuple[SlateItem, ...] | None:
         """
-        *slate* as it may be served now: what sold out since is gone, what may be shown by now fills it up, and it says
-        that it was remembered. None when it has to be made anew.
+        *items* without what sold out since, filled with popular ones where they are fewer than asked; None when the
+        gap cannot be filled.
         """
-        in_stock = self._parts.catalogue.facts(keys_of(slate.items)).in_stock
-        items = tuple(item for item, there in zip(slate.items, in_stock, strict=True) if there or query.only_keys)
-        if len(items) < query.count and not query.only_keys:
-            kept, items = items, self._filled(query, None, items, self._allowed(query))
-            # What the shopper has seen is only known once it is read, so the gap cannot be filled from here.
-            if query.exclude_seen and len(items) > len(kept):
-                return None
-        sources = tuple(replace(source, status="cached", took_ms=0.0) for source in slate.sources)
-        stages = tuple(report.stages_ms.items())
-        return replace(slate, items=items, level=level, sources=sources, stages_ms=stages, from_cache=True)
+        in_stock = self._parts.catalogue.facts(keys_of(items)).in_stock
+        there = tuple(item for item, is_there in zip(items, in_stock, strict=True) if is_there or query.only_keys)
+        if query.only_keys or len(there) >= query.count:
+            return there
+        # Also where none sold out: a slate that was short when it was made need not be short any more.
+        filled = self._filled(query, None, there, self._allowed(query))
+        # What the shopper has seen is only known once it is read, so the gap cannot be filled from here.
+        return None if query.exclude_seen and len(filled) > len(there) else filled
 
     # Stage 2: hydrate the query.
 
@@ -325,30 +319,7 @@ class Pipeline:
         nobody = UserContext.cold(0, 0)
         return fill(items, popular, forbidden_keys(query, user or nobody), query.count)
 
-    # Stage 9: after the answer.
-
-    def _remember(self, query: Query, slate: Slate) -> None:
-        subject = query.subject
-        if not self._settings.slate_cache.enabled or subject is None or query.explain:
-            return
-        if not slate_cache.may_remember(slate):
-            return
-        settings = self._settings.slate_cache
-        entry = slate_cache.remember(slate, self._parts.wall(), settings.fresh_s, settings.stale_s, self._parts.rng)
-        field = slate_cache.field_name(query, self._made_by)
-
-        async def put() -> None:
-            await self._parts.slates.put(subject, field, entry)
-
-        self._later(f"put {subject} {field}", "cache_fill", put)
-
-    def _refresh_later(self, query: Query) -> None:
-        async def refresh() -> None:
-            slate = await self._compute(query, self._deadline(self._parts.monotonic()), Report())
-            self._remember(query, slate)
-
-        name = f"refresh {query.subject} {slate_cache.field_name(query, self._made_by)}"
-        self._later(name, "cache_refresh", refresh)
+    # Behind the answer: the ladder is walked, so that it carries on the day it is needed.
 
     def _exercise(
         self, query: Query, user: UserContext, candidates: Candidates, allowed: Mask | None, slate: Slate
@@ -359,7 +330,8 @@ class Pipeline:
         A fallback that is rarely used is where the bugs live: this is what keeps it in use.
         """
         share = self._settings.ladder.exercise_share
-        if slate.losses or self.rung > Rung.FULL or not share or self._parts.rng.random() >= share:
+        is_healthy = not slate.losses and self.rung is Rung.FULL and len(self._exercises) < MAX_EXERCISES
+        if not is_healthy or self._parts.rng.random() >= share:
             return
 
         async def walk() -> None:
@@ -375,31 +347,15 @@ class Pipeline:
                 same = np.isin(keys_of(slate.items), keys_of(fallback.items))
                 self._parts.metrics.fallback_overlap.labels(name).observe(float(same.mean()) if len(same) else 1.0)
 
-        self._later(f"exercise {query.recommendation_id}", "exercise", walk)
-
-    def _later(self, name: str, effect: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Run *work* behind the answer: once for each name at a time, bounded, its failure counted."""
-        if name in self._background:
-            return
-        if len(self._background) >= MAX_BACKGROUND:
-            self._parts.metrics.side_effect_failures.labels(effect).inc()
-            return
-
-        async def run() -> None:
-            try:
-                await work()
-            except Exception as error:
-                self._parts.metrics.side_effect_failures.labels(effect).inc()
-                log.warning("side_effect_failed", effect=effect, error=repr(error))
-
-        task = asyncio.create_task(run())
-        self._background[name] = task
-        task.add_done_callback(lambda _: self._background.pop(name, None))
+        task = asyncio.create_task(walk())
+        self._exercises.add(task)
+        task.add_done_callback(self._exercises.discard)
 
     async def drain(self) -> None:
         """Wait for work behind answers already given; called at shutdown."""
-        while self._background:
-            await asyncio.wait(list(self._background.values()))
+        await self._remembered.drain()
+        if self._exercises:
+            await asyncio.wait(self._exercises)
 
     def _deadline(self, now: float, budget_s: float | None = None, queued_s: float = 0.0) -> Deadline:
         settings = self._settings.budget

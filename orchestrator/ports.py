@@ -28,7 +28,7 @@ from orchestrator.core.model import (
     Retrieved,
     UserContext,
 )
-from orchestrator.core.slate_cache import Entry
+from orchestrator.core.slate_cache import Entry, Found
 
 
 class DependencyError(Exception):
@@ -77,13 +77,31 @@ class FeatureReader(Protocol):
 
 
 class SlateCache(Protocol):
-    """Remembers slates: one hash a subject, one field for each digest of everything that made the slate."""
+    """
+    Remembers slates: one hash a subject, one field for each digest of everything that made the slate.
 
-    async def get(self, subject: str, field: str, timeout_s: float) -> Entry | None:
-        """The entry, or None. Bytes that cannot be read are None: corrupt is a miss."""
+    A lease says which process makes a field anew. It is part of the subject's hash: whatever forgets the slates
+    forgets it too, and its holder can then write no more.
+    """
 
-    async def put(self, subject: str, field: str, entry: Entry) -> None:
-        """Store; the whole hash of the subject expires with its newest entry."""
+    async def get(self, subject: str, field: str, timeout_s: float) -> Found:
+        """What there is and the shopper's watermark. Bytes that cannot be read are no entry, and are deleted."""
+
+    async def put(self, subject: str, field: str, entry: Entry, lease: str | None = None) -> bool:
+        """
+        Store; the hash lives at least as long as its longest-kept entry.
+
+        With *lease*: only while that is still held, and it ends with this.
+
+        Returns:
+            False: the lease was lost, nothing was changed.
+        """
+
+    async def lease(self, subject: str, field: str) -> str | None:
+        """The token of a lease that ends by itself after two seconds; None: somebody else holds it."""
+
+    async def release(self, subject: str, field: str, lease: str) -> None:
+        """End *lease* if it is still held."""
 
 
 class EventLog(Protocol):

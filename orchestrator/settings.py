@@ -172,6 +172,8 @@ class SlateCacheSettings(_Section):
     enabled: bool
     fresh_s: float = Field(gt=0)
     stale_s: float = Field(ge=0)
+    kept_s: float = Field(ge=0)
+    popular_s: float = Field(ge=0)
 
 
 class PlacementSettings(_Section):
@@ -220,6 +222,11 @@ class Settings(_Section):
             raise ValueError(f"sources: names must be unique, found {names}")
         if sum(source.weight for source in self.sources) <= 0:
             raise ValueError("sources: at least one weight must be above 0")
+        if self.slate_cache.kept_s < self.slate_cache.stale_s:
+            raise ValueError(
+                f"slate_cache.kept_s = {self.slate_cache.kept_s:g} forgets slates that slate_cache.stale_s = "
+                f"{self.slate_cache.stale_s:g} would still serve; raise the one or lower the other"
+            )
         usable_ms = self.budget.total_ms - self.budget.reply_ms
         for name in ("cache", "user", "retrieve", "rerank"):
             stage: Stage = getattr(self.stages, name)

@@ -45,6 +45,8 @@ class Metrics:
     fallback_overlap: Histogram
     fallback_failures: Counter
     slate_cache: Counter
+    flights: Counter
+    refreshes: Counter
     side_effect_failures: Counter
     events: Counter
     admitted: Counter
@@ -95,6 +97,10 @@ def new_metrics() -> Metrics:
             "tutti_fallback_failures", "Lower rungs that came up short; objective zero.", ["rung"], registry=r
         ),
         slate_cache=Counter("tutti_slate_cache", "What the slate cache said.", ["outcome"], registry=r),
+        flights=Counter(
+            "tutti_flights", "Slates that had to be made, by whether the work was shared.", ["role"], registry=r
+        ),
+        refreshes=Counter("tutti_refreshes", "Stale slates made anew behind answers.", ["outcome"], registry=r),
         side_effect_failures=Counter(
             "tutti_side_effect_failures", "Work after the answer that failed.", ["effect"], registry=r
         ),

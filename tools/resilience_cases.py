@@ -41,7 +41,7 @@ CASES = (
 """Names of the specification's 78 cases, in its order."""
 
 CLAIM = re.compile(r"#\s*case ((?:\d+(?:, )?)+):")
-TEST = re.compile(r"^\s*(?:async )?def (test_\w+)|^class (Test\w+)|^(\w+)\b.*=|^\s*Row\((?:name=)?\"([\w-]+)\"")
+TEST = re.compile(r"^\s*(?:async )?def (\w+)|^class (Test\w+)|^\s*(Row\(\d+)")
 LOOK_AHEAD = 12
 """Lines between a claim and its test: decorators, and comments that tell the story."""
 
@@ -84,7 +84,8 @@ def _claims_in(lines: list[str]) -> Iterator[tuple[list[int], str]]:
         numbers = [int(each) for each in claim.group(1).split(", ")]
         after = (TEST.match(later) for later in lines[number + 1 : number + LOOK_AHEAD])
         match = next((found for found in after if found), None)
-        yield numbers, next(group for group in match.groups() if group) if match else ""
+        name = next(group for group in match.groups() if group) if match else ""
+        yield numbers, f"row {name.removeprefix('Row(')}" if name.startswith("Row(") else name
 
 
 if __name__ == "__main__":

@@ -120,7 +120,8 @@ class LoopWatch:
         # Code that does not let go of the interpreter keeps the thread from looking, too.
         seen = stack if at == before else ()
         culprit = seen[0] if seen else "unseen: the interpreter was held, or the process was stopped"
-        log.warning("loop_stalled", lasted_s=round(late_s, 3), culprit=culprit, stack=list(seen))
+        # "frames" and not "stack": structlog renders a field of that name itself, and takes text only.
+        log.warning("loop_stalled", lasted_s=round(late_s, 3), culprit=culprit, frames=list(seen))
 
     def _watch(self) -> None:
         """The thread."""
@@ -144,5 +145,5 @@ class LoopWatch:
         elif age_s > HANG_S and self._told_of != before:
             self._told_of = before
             stack = self._seen[1]
-            log.error("loop_hangs", since_s=round(age_s - INTERVAL_S, 3), stack=list(stack))
+            log.error("loop_hangs", since_s=round(age_s - INTERVAL_S, 3), frames=list(stack))
         return STALL_S

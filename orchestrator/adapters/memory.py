@@ -7,6 +7,7 @@ can be told to fail (`fail_with`), and then fails as the real one does: with a D
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -22,7 +23,7 @@ from orchestrator.core.model import (
     Retrieved,
     UserContext,
 )
-from orchestrator.core.slate_cache import Entry
+from orchestrator.core.slate_cache import LEASE_S, Entry, Found
 from orchestrator.ports import DependencyError
 from protos.history import MAX_ENTRIES
 
@@ -76,31 +77,60 @@ class MemoryReranker(_Breakable):
 
 @dataclass(slots=True)
 class MemoryStore:
-    """What Redis would hold: histories (newest first), watermarks, slates, the log."""
+    """What Redis would hold: histories (newest first), watermarks, slates, leases (token and end), the log."""
 
     histories: dict[str, list[Event]] = field(default_factory=dict)
     watermarks: dict[str, int] = field(default_factory=dict)
     slates: dict[str, dict[str, Entry]] = field(default_factory=dict)
+    leases: dict[str, dict[str, tuple[str, float]]] = field(default_factory=dict)
+    n_leases: int = 0
     log: list[Event] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
 class MemorySlates(_Breakable):
-    """Slates by subject and field. Share *store* with MemoryEvents to have events empty a subject's hash."""
+    """
+    Slates by subject and field. Share *store* with MemoryEvents to have events empty a subject's hash.
+
+    wall: the clock by which leases end.
+    """
 
     store: MemoryStore = field(default_factory=MemoryStore)
+    wall: Callable[[], float] = time.time
 
-    async def get(self, subject: str, field: str, timeout_s: float) -> Entry | None:
+    async def get(self, subject: str, field: str, timeout_s: float) -> Found:
         self._call()
+        watermark = self.store.watermarks.get(subject, 0)
         entry = self.store.slates.get(subject, {}).get(field)
-        if entry is not None and entry.slate.watermark != self.store.watermarks.get(subject, 0):
-            return None
-        return entry
+        return Found(entry if entry is not None and entry.slate.watermark == watermark else None, watermark)
 
-    async def put(self, subject: str, field: str, entry: Entry) -> None:
+    async def put(self, subject: str, field: str, entry: Entry, lease: str | None = None) -> bool:
         self._call()
+        if lease is not None:
+            if self._holder(subject, field) != lease:
+                return False
+            del self.store.leases[subject][field]
         self.store.slates.setdefault(subject, {})[field] = entry
+        return True
+
+    async def lease(self, subject: str, field: str) -> str | None:
+        self._call()
+        if self._holder(subject, field) is not None:
+            return None
+        self.store.n_leases += 1
+        token = str(self.store.n_leases)
+        self.store.leases.setdefault(subject, {})[field] = (token, self.wall() + LEASE_S)
+        return token
+
+    async def release(self, subject: str, field: str, lease: str) -> None:
+        self._call()
+        if self._holder(subject, field) == lease:
+            del self.store.leases[subject][field]
+
+    def _holder(self, subject: str, field: str) -> str | None:
+        token, until = self.store.leases.get(subject, {}).get(field, (None, 0.0))
+        return token if until > self.wall() else None
 
 
 @dataclass(slots=True)
@@ -129,6 +159,7 @@ class MemoryEvents(_Breakable):
                 del history[MAX_ENTRIES:]
             self.store.watermarks[event.subject] = self.store.watermarks.get(event.subject, 0) + 1
             self.store.slates.pop(event.subject, None)
+            self.store.leases.pop(event.subject, None)
         return True
 
 

@@ -1,11 +1,15 @@
 """
 Cached slates in Redis: one hash a subject, so that one event forgets all of that shopper's slates at once.
 
-An entry that cannot be read, is of another version, or is older than the shopper's newest event is a miss.
+An entry that is older than the shopper's newest event is a miss; one that cannot be read or is of another version is
+deleted besides. A lease is a field of the same hash (`lease:<field>`, holding token and end in Redis' own clock) and
+not a key beside it: an event and the erasure of a shopper delete one key and so end it too.
 """
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 from dataclasses import asdict
 from typing import Any
 
@@ -15,12 +19,61 @@ import orjson
 from orchestrator.adapters.redis_client import counted
 from orchestrator.adapters.redis_pipeline import RedisPipeline, command
 from orchestrator.core.model import Level, Loss, Slate, SlateItem, SourceReport
-from orchestrator.core.slate_cache import Entry
+from orchestrator.core.slate_cache import LEASE_S, Entry, Found
 from orchestrator.ports import DependencyError
 from protos.history import slates_key, watermark_key
 
-FORMAT = 1
+FORMAT = 2
 """Version of the stored bytes. A reader that finds another one misses; nothing is migrated."""
+
+LEASE = b"lease:"
+
+# What each script opens with: the moment in ms, and whether the lease ARGV[2] of the field ARGV[1] is held.
+_LEASE_HELD = """
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local token, until_ms = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%S+) (%d+)$')
+local is_running = token and tonumber(until_ms) > now_ms
+"""
+
+# ARGV: lease field, new token, ms. A hash that only holds a lease must end as well.
+TAKE_LEASE = (
+    _LEASE_HELD
+    + """
+if is_running then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%s %.0f', ARGV[2], now_ms + ARGV[3]))
+if redis.call('PTTL', KEYS[1]) == -1 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+return 1
+"""
+)
+
+# ARGV: lease field, token.
+RELEASE = (
+    _LEASE_HELD
+    + """
+if is_running and token == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
+return 1
+"""
+)
+
+# ARGV: lease field, token ("" = stored without one), field, entry, its last second. The hash's expiry only grows: a
+# short-lived entry must not take the others with it.
+PUT = (
+    _LEASE_HELD
+    + """
+if ARGV[2] ~= '' then
+  if not is_running or token ~= ARGV[2] then return 0 end
+  redis.call('HDEL', KEYS[1], ARGV[1])
+end
+redis.call('HSET', KEYS[1], ARGV[3], ARGV[4])
+local left_s = redis.call('TTL', KEYS[1])
+if left_s == -1 or time[1] + left_s < tonumber(ARGV[5]) then redis.call('EXPIREAT', KEYS[1], ARGV[5]) end
+return 1
+"""
+)
+
+# ARGV: field, the bytes that could not be read. Another process may have written better ones since.
+FORGET = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('HDEL', KEYS[1], ARGV[1]) end"
 
 
 class RedisSlates:
@@ -32,22 +85,43 @@ class RedisSlates:
     def __init__(self, pipeline: RedisPipeline) -> None:
         self._pipeline = pipeline
 
-    async def get(self, subject: str, field: str, timeout_s: float) -> Entry | None:
+    async def get(self, subject: str, field: str, timeout_s: float) -> Found:
         """See the port. Raises DependencyError when Redis does not answer."""
         reads = command(b"HGET", slates_key(subject), field.encode()) + command(b"GET", watermark_key(subject))
-        stored, watermark = await self._ask(reads, 2)
-        entry = decode(stored) if stored is not None else None
+        stored, reply = await self._ask(reads, 2)
+        watermark = counted(reply)
+        if stored is None:
+            return Found(None, watermark)
+        entry = decode(stored)
+        if entry is None:
+            # What it would have told is lost either way; failing to delete it must not lose the request more.
+            with contextlib.suppress(DependencyError):
+                await self._run(FORGET, subject, field.encode(), stored)
+            return Found(None, watermark)
         # A slate being computed while an event arrives is stored after the event emptied the hash.
-        if entry is not None and entry.slate.watermark != counted(watermark):
-            return None
-        return entry
+        return Found(entry if entry.slate.watermark == watermark else None, watermark)
 
-    async def put(self, subject: str, field: str, entry: Entry) -> None:
+    async def put(self, subject: str, field: str, entry: Entry, lease: str | None = None) -> bool:
         """See the port. Raises DependencyError when Redis does not answer."""
-        key = slates_key(subject)
-        expires_at = str(int(entry.stale_until) + 1).encode()
-        writes = command(b"HSET", key, field.encode(), encode(entry)) + command(b"EXPIREAT", key, expires_at)
-        await self._ask(writes, 2)
+        token, last_second = (lease or "").encode(), b"%d" % (int(entry.kept_until) + 1)
+        return await self._run(PUT, subject, LEASE + field.encode(), token, field.encode(), encode(entry), last_second)
+
+    async def lease(self, subject: str, field: str) -> str | None:
+        """See the port. Raises DependencyError when Redis does not answer."""
+        token = secrets.token_hex(8)
+        taken = await self._run(
+            TAKE_LEASE, subject, LEASE + field.encode(), token.encode(), b"%d" % int(LEASE_S * 1000)
+        )
+        return token if taken else None
+
+    async def release(self, subject: str, field: str, lease: str) -> None:
+        """See the port. Raises DependencyError when Redis does not answer."""
+        await self._run(RELEASE, subject, LEASE + field.encode(), lease.encode())
+
+    async def _run(self, script: str, subject: str, *arguments: bytes) -> bool:
+        """Run *script* on the subject's hash."""
+        [answer] = await self._ask(command(b"EVAL", script.encode(), b"1", slates_key(subject), *arguments), 1)
+        return bool(answer)
 
     async def _ask(self, commands: bytes, n_replies: int) -> list[Any]:
         try:
@@ -63,7 +137,8 @@ def encode(entry: Entry) -> bytes:
     slate = asdict(entry.slate)
     slate["level"] = entry.slate.level.value
     slate["losses"] = [[name, loss.value] for name, loss in entry.slate.losses]
-    return orjson.dumps({"v": FORMAT, "fresh": entry.fresh_until, "stale": entry.stale_until, "slate": slate})
+    moments = {"fresh": entry.fresh_until, "stale": entry.stale_until, "kept": entry.kept_until}
+    return orjson.dumps({"v": FORMAT, **moments, "delta": entry.delta_s, "slate": slate})
 
 
 def decode(stored: bytes) -> Entry | None:
@@ -72,7 +147,8 @@ def decode(stored: bytes) -> Entry | None:
         raw = orjson.loads(stored)
         if raw["v"] != FORMAT:
             return None
-        return Entry(_slate(raw["slate"]), float(raw["fresh"]), float(raw["stale"]))
+        fresh, stale, kept, delta = (float(raw[name]) for name in ("fresh", "stale", "kept", "delta"))
+        return Entry(_slate(raw["slate"]), fresh, stale, kept, delta)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return None
 

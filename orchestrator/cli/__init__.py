@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from orchestrator.cli import config, demo, down, recommend, restart, status, up
+from orchestrator.cli import config, demo, doctor, down, recommend, restart, status, up
 
 OFFLINE = "tutti.commands"
 
@@ -25,7 +25,15 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    for verb in (demo.demo, up.up, down.down, restart.restart, status.status, recommend.recommend):
+    for verb in (
+        demo.demo,
+        up.up,
+        down.down,
+        restart.restart,
+        status.status,
+        recommend.recommend,
+        doctor.doctor,
+    ):
         app.command()(verb)
     app.add_typer(config.app, name="config")
     for entry in sorted(entry_points(group=OFFLINE), key=lambda found: found.name):

@@ -23,12 +23,15 @@ def status(
     """
     Show every process: name, pid, address, state (starting, ready, restarting, failed, stopping, stopped), replica.
 
+    Orchestrators share the edge's port; the address shown is where one worker is reached alone. A fault proxy's entry
+    in the JSON also names what is behind it (upstream) and where it is told what to do (control).
     Nothing running is an empty list, not an error.
 
     Example: tutti status --data .tutti/shop --json
     """
     data = data or default_data()
-    processes = (read_status(data / "run") or {}).get("processes", [])
+    found = read_status(data / "run") or {}
+    processes = found.get("processes", [])
     if as_json:
         typer.echo(json.dumps({"processes": processes}))
         return
@@ -38,5 +41,7 @@ def status(
     table = Table("name", "state", "address", "pid", "replica", box=None)
     for process in processes:
         pid = "–" if process["pid"] is None else str(process["pid"])
-        table.add_row(process["name"], process["state"], process["address"], pid, str(process["replica"]))
+        name = f"{process['name']} → {process['upstream']}" if "upstream" in process else process["name"]
+        table.add_row(name, process["state"], process["address"], pid, str(process["replica"]))
     Console().print(table)
+    typer.echo(f"edge: http://{found['edge']}/")

@@ -52,11 +52,13 @@ class Policy:
     cap_s     the longest a call may ever take: its stage's cap, times its share of it
     replicas  how many addresses may be asked; hedges need two
     hedged    a second request may be sent to another replica when the first is late
+    is_up     whether a replica can be called at all; see `Replicas`
     """
 
     cap_s: float
     replicas: int = 1
     hedged: bool = True
+    is_up: Callable[[int], bool] | None = None
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     limiter: LimiterPolicy = field(default_factory=LimiterPolicy)
     ejection: ReplicaPolicy = field(default_factory=ReplicaPolicy)
@@ -157,7 +159,7 @@ class Dependency:
         self.breaker = Breaker(name, policy.breaker, rng, on_change)
         self.limiter = Limiter(policy.limiter)
         self.latencies = Latencies()
-        self.replicas = Replicas(policy.replicas, policy.ejection, rng)
+        self.replicas = Replicas(policy.replicas, policy.ejection, rng, policy.is_up)
         self.retry_budget = RetryBudget()
         self.hedge_budget = HedgeBudget()
         self.throttle = Throttle()
@@ -179,7 +181,7 @@ class Dependency:
         median_s = self.latencies.percentile(now, 0.5)
         if median_s is not None and timeout_s < median_s and timeout_s < FAIR_SHARE * self.policy.cap_s:
             return Loss.NO_BUDGET
-        if kind is Kind.FIRST and self.throttle.should_reject(now, self._rng):
+        if kind is Kind.FIRST and self.throttle.should_reject(now, self._rng, self.limiter.in_flight):
             self.throttle.sent(now)
             return Loss.SHED
         permit = self.breaker.try_acquire(now, timeout_s)

@@ -15,6 +15,10 @@ MIN_RTT_S = 1e-6
 """A shorter round trip is a clock that did not tick. Derived: a thousandth of the fastest call there is."""
 
 
+EASY_SHARE, HARD_SHARE = 0.25, 0.6
+"""Of the longest a call may take; see `LimiterPolicy`."""
+
+
 @dataclass(frozen=True, slots=True)
 class LimiterPolicy:
     """
@@ -50,6 +54,20 @@ class LimiterPolicy:
     min_samples: int = 10
     min_window_s: float = 0.1
     max_window_s: float = 1.0
+
+    @classmethod
+    def of_cap(cls, cap_s: float, max_inflight: int = 128) -> LimiterPolicy:
+        """For calls that may take *cap_s* at most: easy and hard are the same shares of it as of a source's 40 ms."""
+        return cls(max_inflight, easy_s=EASY_SHARE * cap_s, hard_s=HARD_SHARE * cap_s)
+
+    @classmethod
+    def of_reads(cls, cap_s: float) -> LimiterPolicy:
+        """
+        For reads that travel together over one pipelined connection: a thousand wait as cheaply as one.
+
+        1024 is the connection's own bound (adapters/redis_pipeline.py); from there drops still bring it down.
+        """
+        return cls(1024, min_limit=64, initial=1024, easy_s=EASY_SHARE * cap_s, hard_s=HARD_SHARE * cap_s)
 
 
 class Slot:

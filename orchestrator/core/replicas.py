@@ -11,6 +11,7 @@ Source: resilience specification §1.9, with its values.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -56,15 +57,24 @@ class Replicas:
     """
     The replicas 0 to count - 1 of one dependency, and what is known of each.
 
-    rng  where the round begins, so that processes that start together do not march in step
+    rng    where the round begins, so that processes that start together do not march in step
+    is_up  whether a replica can be called at all: connected, and serving by its own word. One that drains says so
+           before it turns anybody away, and is left alone from then on. None: nobody knows
     """
 
-    __slots__ = ("_next", "_policy", "_replicas", "_sweep_at")
+    __slots__ = ("_next", "_policy", "_replicas", "_sweep_at", "is_up")
 
-    def __init__(self, count: int, policy: ReplicaPolicy, rng: random.Random) -> None:
+    def __init__(
+        self,
+        count: int,
+        policy: ReplicaPolicy,
+        rng: random.Random,
+        is_up: Callable[[int], bool] | None = None,
+    ) -> None:
         if count < 1:
             raise ValueError(f"{count} replicas; a dependency has at least one address")
         self._policy = policy
+        self.is_up = is_up
         self._replicas = [_Replica() for _ in range(count)]
         self._next = rng.randrange(count)
         self._sweep_at: float | None = None
@@ -77,19 +87,23 @@ class Replicas:
             besides: never this one: it has been asked already.
 
         Returns:
-            None only when *besides* is given and nobody else is in service. A first attempt always gets a replica, an
-            ejected one if all are (panic routing).
+            None only when *besides* is given and nobody else is up and in service. A first attempt always gets a
+            replica: one that is down or ejected if all are (panic routing).
         """
         self._sweep_if_due(now)
-        count = len(self._replicas)
+        count, is_up = len(self._replicas), self.is_up
+        spare = None
         for step in range(count):
             replica = (self._next + step) % count
-            if replica != besides and self._replicas[replica].ejected_at is None:
+            if replica == besides or self._replicas[replica].ejected_at is not None:
+                continue
+            if is_up is None or is_up(replica):
                 self._next = (replica + 1) % count
                 return replica
+            spare = replica if spare is None else spare
         if besides is not None:
             return None
-        replica = self._next
+        replica = self._next if spare is None else spare
         self._next = (replica + 1) % count
         return replica
 

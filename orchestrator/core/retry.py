@@ -134,16 +134,21 @@ class Throttle:
         self._accepts[self._slice % THROTTLE_SLICES] += 1
         self._n_accepts += 1
 
-    def reject_share(self, now: float) -> float:
-        """Probability with which a request is rejected now, in [0, 0.8]."""
-        self._forget(now)
-        if self._n_requests < MIN_RATE_PER_S * THROTTLE_SLICES * THROTTLE_SLICE_S:
-            return 0.0
-        return min(MAX_REJECT, max(0.0, (self._n_requests - K * self._n_accepts) / (self._n_requests + 1)))
+    def reject_share(self, now: float, pending: int = 0) -> float:
+        """
+        Probability with which a request is rejected now, in [0, 0.8].
 
-    def should_reject(self, now: float, rng: random.Random) -> bool:
+        pending: requests sent of which nobody knows yet; a burst at once is no overload.
+        """
+        self._forget(now)
+        known = self._n_requests - pending
+        if known < MIN_RATE_PER_S * THROTTLE_SLICES * THROTTLE_SLICE_S:
+            return 0.0
+        return min(MAX_REJECT, max(0.0, (known - K * self._n_accepts) / (known + 1)))
+
+    def should_reject(self, now: float, rng: random.Random, pending: int = 0) -> bool:
         """Whether this request had better not be sent."""
-        share = self.reject_share(now)
+        share = self.reject_share(now, pending)
         return share > 0.0 and rng.random() < share
 
     def _forget(self, now: float) -> None:

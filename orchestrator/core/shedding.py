@@ -44,7 +44,9 @@ class Thresholds:
 
 def admit(table: Mapping[Priority, Thresholds], priority: Priority, in_flight_share: float, lag_s: float) -> Rung:
     """
-    FULL: go on. POPULAR: the cheap path. SHED: 503.
+    FULL: go on. STALE: what is remembered, else popular. POPULAR: popular, asking nobody. SHED: 503.
+
+    Too much in flight leaves time for one read of the cache, which most answers need; a loop that is late does not.
 
     in_flight_share: computed requests, this one included, as a share of the edge's limit; above 1 when the limit
         has no room for it.
@@ -52,6 +54,8 @@ def admit(table: Mapping[Priority, Thresholds], priority: Priority, in_flight_sh
     limits = table[priority]
     if lag_s > limits.shed_lag_s:
         return Rung.SHED
-    if in_flight_share > limits.cheap_share or lag_s > limits.cheap_lag_s:
+    if lag_s > limits.cheap_lag_s:
         return Rung.POPULAR
+    if in_flight_share > limits.cheap_share:
+        return Rung.STALE
     return Rung.FULL

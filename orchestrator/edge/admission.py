@@ -12,7 +12,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -149,9 +149,9 @@ class Admission:
         ours = settings.admission
         self.now = now
         self.usual_s = settings.budget.total_ms / 1000
-        self.limiter = Limiter(
-            LimiterPolicy(max_inflight=ours.limit_max, min_limit=ours.limit_min, initial=ours.limit_initial)
-        )
+        # Easy and hard as shares of a whole request's budget, not of one call's.
+        policy = LimiterPolicy.of_cap(self.usual_s, ours.limit_max)
+        self.limiter = Limiter(replace(policy, min_limit=ours.limit_min, initial=ours.limit_initial))
         self._is_on = ours.enabled
         self._table = ours.table
         self._metrics = metrics

@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -97,8 +98,9 @@ class LogFile:
         self._size += len(data)
 
     def close(self) -> None:
-        """No more lines."""
-        self._file.close()
+        """No more lines. What a full disk does not take is lost: it must not keep anybody from being stopped."""
+        with suppress(OSError):
+            self._file.close()
 
     def _open(self) -> None:
         if self.path.exists():

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 from pathlib import Path
 
 from protos import artefacts
 from services.chassis import server
+from services.chassis.faults import Faults
 from services.chassis.health import CannotListen
 from services.chassis.model import Resources
 from services.chassis.telemetry import start_logging
@@ -31,7 +33,8 @@ def main() -> int:
     try:
         loaded = server.load(arguments.name, resources, arguments.alias)
         log.info("loaded", version=loaded.model.version, load_ms=round((time.monotonic() - began_at) * 1000, 1))
-        _run(server.serve(loaded, arguments.address, log, metrics_port=arguments.metrics_port))
+        faults = Faults.from_environment(os.environ, arguments.name, arguments.replica, log)
+        _run(server.serve(loaded, arguments.address, log, metrics_port=arguments.metrics_port, faults=faults))
     except (artefacts.ArtefactError, server.NotAService, CannotListen) as error:
         log.error("cannot serve", reason=str(error))
         print(f"{arguments.name}: {error}", file=sys.stderr)

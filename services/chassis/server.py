@@ -24,9 +24,11 @@ from protos.tutti.v1 import (
     reranking_pb2,
     reranking_pb2_grpc,
 )
+from services.chassis.faults import Faults
 from services.chassis.health import HealthyServer, stop_on_signals
 from services.chassis.model import Generator, Ranker, Resources
 from services.chassis.servicers import GeneratorServicer, RankerServicer
+from services.chassis.stalls import Stalls
 from services.chassis.telemetry import ServiceMetrics
 from services.chassis.worker import ModelWorker
 
@@ -70,6 +72,7 @@ async def serve(
     *,
     metrics_port: int = 0,
     stop: asyncio.Event | None = None,
+    faults: Faults | None = None,
 ) -> None:
     """
     Serve *loaded* until SIGTERM, SIGINT or *stop*; returns after the drain.
@@ -77,6 +80,7 @@ async def serve(
     Args:
         address: `host:port`; port 0 takes a free one, which the line `ready` tells.
         metrics_port: port of `/metrics` on the same host; 0 for none.
+        faults: which to show; None shows none.
 
     Raises:
         CannotListen: the address is taken.
@@ -89,8 +93,10 @@ async def serve(
     if metrics_port:
         metrics.expose(address.rpartition(":")[0], metrics_port)
     worker = ModelWorker(metrics)
+    stalls = Stalls()
     server = HealthyServer(address, [_full_name(loaded)])
-    servicer = _register(loaded, server, worker, metrics, log)
+    servicer = _register(loaded, server, worker, metrics, log, stalls, faults)
+    watch = asyncio.create_task(stalls.watch())
     try:
         bound = await server.start()
         for _ in range(WARM_UP_CALLS):
@@ -107,6 +113,7 @@ async def serve(
     finally:
         await server.drain()
         worker.close()
+        watch.cancel()
     log.info("stopped", drain_ms=_ms_since(began_at))
 
 
@@ -116,12 +123,14 @@ def _register(
     worker: ModelWorker,
     metrics: ServiceMetrics,
     log: structlog.stdlib.BoundLogger,
+    stalls: Stalls,
+    faults: Faults | None,
 ) -> GeneratorServicer | RankerServicer:
     if _is_generator(loaded):
-        generator = GeneratorServicer(cast(Generator, loaded.model), worker, metrics, log)
+        generator = GeneratorServicer(cast(Generator, loaded.model), worker, metrics, log, stalls, faults)
         candidate_generation_pb2_grpc.add_CandidateGeneratorServicer_to_server(generator, server.grpc)
         return generator
-    ranker = RankerServicer(cast(Ranker, loaded.model), loaded.user_columns, worker, metrics, log)
+    ranker = RankerServicer(cast(Ranker, loaded.model), loaded.user_columns, worker, metrics, log, stalls, faults)
     reranking_pb2_grpc.add_RerankerServicer_to_server(ranker, server.grpc)
     return ranker
 

@@ -29,26 +29,42 @@ from protos.tutti.v1 import (
     reranking_pb2_grpc,
 )
 from services.chassis import wire
+from services.chassis.faults import NO_FAULT, Faults, bend, meet
 from services.chassis.model import FeatureSkew, Generator, Ranker, UnusableQueries
+from services.chassis.stalls import Stalls
 from services.chassis.telemetry import ServiceMetrics
 from services.chassis.worker import DeadlinePassed, ModelWorker
 
-Reply = TypeVar("Reply")
+Reply = TypeVar("Reply", candidate_generation_pb2.GenerateReply, reranking_pb2.RerankReply)
 
 
 class _Role:
     """What both roles share: one answer, or one status code, for each call."""
 
-    def __init__(self, worker: ModelWorker, metrics: ServiceMetrics, log: structlog.stdlib.BoundLogger) -> None:
+    def __init__(
+        self,
+        worker: ModelWorker,
+        metrics: ServiceMetrics,
+        log: structlog.stdlib.BoundLogger,
+        stalls: Stalls,
+        faults: Faults | None = None,
+    ) -> None:
         self._worker = worker
         self._metrics = metrics
         self._log = log
+        self._stalls = stalls
+        self._faults = faults
 
     async def _answer(
         self, work: Callable[[], Reply], queries: int, context: grpc.aio.ServicerContext[object, Reply]
     ) -> Reply:
         """Run *work*, which decodes, asks the model and encodes; abort the call when it cannot."""
         began_at = time.monotonic()
+        fault = NO_FAULT if self._faults is None else self._faults.draw()
+        if fault.status is not None:
+            self._metrics.calls.labels(fault.status.name).inc()
+        await meet(fault, context)
+        await self._stalls.settle()
         try:
             reply = await self._worker.run(work, context.time_remaining())
         except (WireError, UnusableQueries) as error:
@@ -66,7 +82,7 @@ class _Role:
             self._metrics.calls.labels("OK").inc()
             self._metrics.queries.observe(queries)
             self._metrics.seconds.labels("call").observe(time.monotonic() - began_at)
-            return reply
+            return bend(reply, fault, queries)
         self._metrics.calls.labels(code.name).inc()
         await context.abort(code, details)
         raise AssertionError("abort always raises")
@@ -76,9 +92,15 @@ class GeneratorServicer(_Role, candidate_generation_pb2_grpc.CandidateGeneratorS
     """`CandidateGenerator` over any model that fits `Generator`."""
 
     def __init__(
-        self, model: Generator, worker: ModelWorker, metrics: ServiceMetrics, log: structlog.stdlib.BoundLogger
+        self,
+        model: Generator,
+        worker: ModelWorker,
+        metrics: ServiceMetrics,
+        log: structlog.stdlib.BoundLogger,
+        stalls: Stalls,
+        faults: Faults | None = None,
     ) -> None:
-        super().__init__(worker, metrics, log)
+        super().__init__(worker, metrics, log, stalls, faults)
         self._model = model
 
     async def Generate(  # noqa: N802 – gRPC's name
@@ -117,8 +139,10 @@ class RankerServicer(_Role, reranking_pb2_grpc.RerankerServicer):
         worker: ModelWorker,
         metrics: ServiceMetrics,
         log: structlog.stdlib.BoundLogger,
+        stalls: Stalls,
+        faults: Faults | None = None,
     ) -> None:
-        super().__init__(worker, metrics, log)
+        super().__init__(worker, metrics, log, stalls, faults)
         self._model = model
         self._user_columns = user_columns
 

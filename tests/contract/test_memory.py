@@ -11,6 +11,7 @@ from orchestrator.adapters.memory import (
     MemoryUserReader,
 )
 from orchestrator.core.model import Loss
+from orchestrator.core.slate_cache import LEASE_S
 from tests.contract.candidate_source import CandidateSourceContract
 from tests.contract.event_log import EventLogContract
 from tests.contract.feature_reader import FeatureReaderContract
@@ -85,8 +86,26 @@ class TestMemoryUserReader(FeatureReaderContract):
 
 class TestMemorySlates(SlateCacheContract):
     @pytest.fixture
-    def slates(self, store):
-        return MemorySlates(store=store)
+    def now(self):
+        return [1_000.0]
+
+    @pytest.fixture
+    def slates(self, store, now):
+        return MemorySlates(store=store, wall=lambda: now[0])
+
+    @pytest.fixture
+    def end_of_leases(self, now):
+        async def end_of_leases():
+            now[0] += LEASE_S
+
+        return end_of_leases
+
+    @pytest.fixture
+    def erase(self, store):
+        async def erase(subject):
+            del store.slates[subject], store.leases[subject]
+
+        return erase
 
     @pytest.fixture
     def fail(self, slates):

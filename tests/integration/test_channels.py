@@ -8,7 +8,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP
 
 import pytest
 
-from orchestrator.adapters.grpc_channel import open_channel
+from orchestrator.adapters.grpc_channel import is_ready, open_channel
 from orchestrator.adapters.grpc_sources import GrpcSource
 from orchestrator.core.deadline import Deadline
 from orchestrator.core.model import Kept, Loss, Lost
@@ -16,6 +16,7 @@ from orchestrator.guard import Guard
 from orchestrator.ports import DependencyError
 from orchestrator.settings import Stage
 from orchestrator.telemetry import new_metrics
+from services.chassis.health import HealthyServer
 from tests.contract.candidate_source import an_ask
 from tests.support.builders import a_query, a_user
 from tests.support.toy_process import toy_process
@@ -131,3 +132,28 @@ async def test_no_time_is_no_call(timeout_s):
             await retrieve(a_source(channel), timeout_s)
 
     assert failed.value.loss is Loss.NO_BUDGET
+
+
+async def until(holds):
+    """Another process's or gRPC's own thread's doing; bounded."""
+    async with asyncio.timeout(PATIENT_S):
+        while not holds():  # noqa: ASYNC110 – another process cannot set our events
+            await asyncio.sleep(0.005)
+
+
+# case 74: graceful_restart
+async def test_a_server_that_drains_is_left_alone_before_it_turns_anybody_away():
+    server = HealthyServer("127.0.0.1:0")
+    address = await server.start()
+    try:
+        async with open_channel(address) as channel:
+            await server.set_ready(True)
+            await until(lambda: is_ready(channel))
+
+            await server.set_ready(False)
+            await until(lambda: not is_ready(channel))
+
+            await server.set_ready(True)
+            await until(lambda: is_ready(channel))
+    finally:
+        await server.grpc.stop(0)

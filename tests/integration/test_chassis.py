@@ -3,11 +3,13 @@
 import asyncio
 import dataclasses
 import json
+import random
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import urllib.request
 from contextlib import asynccontextmanager
 
 import grpc
@@ -25,6 +27,7 @@ from protos.tutti.v1 import (
     reranking_pb2_grpc,
 )
 from services.chassis import server
+from services.chassis.faults import Faults
 from services.chassis.health import CannotListen, HealthyServer
 from services.chassis.model import Candidates, Resources
 from services.chassis.telemetry import start_logging
@@ -75,10 +78,10 @@ def a_request(*counts):
 
 
 @asynccontextmanager
-async def serving(model, columns=(0, 0)):
-    stop, address = asyncio.Event(), f"127.0.0.1:{free_port()}"
+async def serving(model, columns=(0, 0), address=None, faults=None):
+    stop, address = asyncio.Event(), address or f"127.0.0.1:{free_port()}"
     loaded = server.Loaded("toy", model, columns)
-    task = asyncio.create_task(server.serve(loaded, address, start_logging("toy"), stop=stop))
+    task = asyncio.create_task(server.serve(loaded, address, start_logging("toy"), stop=stop, faults=faults))
     async with grpc.aio.insecure_channel(address) as channel:
         await until(channel, SERVING, task)
         try:
@@ -141,6 +144,83 @@ async def test_a_call_that_expires_in_the_queue_never_touches_the_model():
 
         assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert model.calls == calls_before + 1
+
+
+# case 8: server_drops_expired
+async def test_a_frozen_service_works_for_none_of_the_calls_that_died_meanwhile(tmp_path):
+    a_toy_service(tmp_path)
+    an_artefact(tmp_path)
+    port, metrics_port = free_port(), free_port()
+    process = start(tmp_path, port, "--metrics-port", str(metrics_port))
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            await until(channel, SERVING)
+            stub = candidate_generation_pb2_grpc.CandidateGeneratorStub(channel)
+            await stub.Generate(a_request(2), timeout=5)
+            before = await asyncio.to_thread(model_calls, metrics_port)
+
+            process.send_signal(signal.SIGSTOP)
+            dead = await asyncio.gather(
+                # Every other one is a batch.
+                *(stub.Generate(a_request(*([2] * (1 + 63 * (n % 2)))), timeout=0.05) for n in range(200)),
+                return_exceptions=True,
+            )
+            await asyncio.sleep(0.3)  # past every deadline by as much as its clock may differ
+            process.send_signal(signal.SIGCONT)
+            reply = await stub.Generate(a_request(2), timeout=5)
+            after = await asyncio.to_thread(model_calls, metrics_port)
+    finally:
+        process.kill()
+        process.communicate()
+
+    assert {error.code() for error in dead} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+    assert reply.model_version
+    assert after - before == 1
+
+
+async def test_calls_that_die_in_a_queue_of_batches_never_touch_the_model():
+    model = Counting()
+    async with serving(model) as (channel, _, _):
+        stub = candidate_generation_pb2_grpc.CandidateGeneratorStub(channel)
+        model.gate.clear()
+        model.entered.clear()
+        calls_before = model.calls
+        slow = stub.Generate(a_request(1), timeout=5)
+        await asyncio.to_thread(model.entered.wait, 5)
+        dying = [stub.Generate(a_request(*([1] * 64)), timeout=0.05) for _ in range(60)]
+        dead = await asyncio.gather(*dying, return_exceptions=True)
+
+        model.gate.set()
+        await slow
+        await stub.Generate(a_request(1), timeout=5)
+
+    assert {error.code() for error in dead} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+    assert model.calls == calls_before + 2
+
+
+async def test_a_fault_is_shown_to_callers_and_ends_with_the_file(tmp_path):
+    path = tmp_path / "faults.json"
+    path.write_text('{"toy": {"status": "UNAVAILABLE"}}')
+    faults = Faults(path, "toy", 0, start_logging("toy"), random.Random(1))
+    model = Counting()
+    async with serving(model, faults=faults) as (channel, _, _):
+        stub = candidate_generation_pb2_grpc.CandidateGeneratorStub(channel)
+        calls_before = model.calls
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await stub.Generate(a_request(2), timeout=5)
+        calls_with_fault = model.calls - calls_before
+
+        path.write_text('{"toy:0": {"answer": "empty", "delay_ms": 1}}')
+        await asyncio.sleep(0.06)
+        empty = await stub.Generate(a_request(2), timeout=5)
+        path.unlink()
+        await asyncio.sleep(0.06)
+        healed = await stub.Generate(a_request(2), timeout=5)
+
+    assert told.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert calls_with_fault == 0
+    assert empty.candidates.values == b""
+    assert np.frombuffer(healed.candidates.values, "<i4").tolist() == [0, 1]
 
 
 async def test_a_models_bug_is_internal_and_the_next_call_works():
@@ -282,12 +362,23 @@ def an_artefact(data):
     return version
 
 
-def start(tmp_path, port):
+def model_calls(metrics_port):
+    """How often the model of the process has been asked, warm-up included."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5) as answer:
+        (line,) = (
+            line
+            for line in answer.read().decode().splitlines()
+            if line.startswith('tutti_service_stage_seconds_count{stage="model"}')
+        )
+    return int(float(line.split()[-1]))
+
+
+def start(tmp_path, port, *more):
     code = (
         f"import services, sys; services.__path__.append({str(tmp_path)!r}); "
         "from services.chassis.__main__ import main; sys.exit(main())"
     )
-    arguments = ["toy", "--data", str(tmp_path), "--address", f"127.0.0.1:{port}"]
+    arguments = ["toy", "--data", str(tmp_path), "--address", f"127.0.0.1:{port}", *more]
     return subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

@@ -36,7 +36,7 @@ async def test_who_holds_up_the_loop_is_named(watch):
     (line,) = [line for line in logged if "the_culprit" in line["culprit"]]
     assert line["event"] == "loop_stalled"
     assert 0.130 <= line["lasted_s"] < 5.0
-    assert any("test_who_holds_up_the_loop_is_named" in frame for frame in line["stack"])
+    assert any("test_who_holds_up_the_loop_is_named" in frame for frame in line["frames"])
     assert watch.lag.worst_s >= 0.130
 
 

@@ -87,9 +87,16 @@ def a_slate(*keys: int, **about) -> Slate:
     return Slate(**defaults | about)
 
 
-def an_entry(slate: Slate | None = None, fresh_until: float = 30.0, stale_until: float = 100.0) -> Entry:
-    """A remembered slate."""
-    return Entry(slate if slate is not None else a_slate(1, 2, 3), fresh_until, stale_until)
+def an_entry(
+    slate: Slate | None = None,
+    fresh_until: float = 30.0,
+    stale_until: float = 100.0,
+    kept_until: float | None = None,
+    delta_s: float = 0.0,
+) -> Entry:
+    """A remembered slate, of no use when no longer stale unless *kept_until* is given; made in no time."""
+    kept = stale_until if kept_until is None else kept_until
+    return Entry(slate if slate is not None else a_slate(1, 2, 3), fresh_until, stale_until, kept, delta_s)
 
 
 def an_event(event_id: str = "e1", **about) -> Event:

@@ -105,7 +105,7 @@ class World:
             CB: Distant(MemorySource(name=CB, keys=range(29, 9, -1)), 0.008),
             RERANKER: Distant(MemoryReranker(), 0.005),
             USER: Distant(MemoryUserReader(store=self.store, n_numeric=2, n_categorical=1), 0.001),
-            CACHE: Distant(MemorySlates(store=self.store), 0.001),
+            CACHE: Distant(MemorySlates(store=self.store, wall=wall), 0.001),
             EVENTS: Distant(MemoryEvents(store=self.store), 0.001),
         }
         self._event_ids = itertools.count(1)
@@ -114,6 +114,10 @@ class World:
     def open(self) -> None:
         """(Re)build catalogue and pipeline, as a process that starts now would: the store stays."""
         self.catalogue = a_catalogue(self.sold_out)
+        self.pipeline = self.another_process()
+
+    def another_process(self, seed: int = 7) -> Pipeline:
+        """A pipeline beside this world's, on the same store and services."""
         parts = Collaborators(
             sources=(self.distant[CF], self.distant[CB]),
             reranker=self.distant[RERANKER],
@@ -124,9 +128,9 @@ class World:
             metrics=self.metrics,
             monotonic=monotonic,
             wall=wall,
-            rng=random.Random(7),
+            rng=random.Random(seed),
         )
-        self.pipeline = Pipeline(self.settings, parts, "settings-1")
+        return Pipeline(self.settings, parts, "settings-1")
 
     def __getitem__(self, name: str) -> Distant:
         return self.distant[name]

@@ -80,7 +80,7 @@ def test_a_stall_is_told_once_with_its_culprit_and_its_length(watched):
             "log_level": "warning",
             "lasted_s": 0.19,
             "culprit": "slow.py:7 culprit",
-            "stack": list(STACK),
+            "frames": list(STACK),
         }
     ]
     assert watched.counted("tutti_loop_stalls_total") == 1
@@ -104,7 +104,7 @@ def test_a_stall_nobody_could_see_is_told_all_the_same_and_not_blamed_on_the_las
         watched.pass_time(0.080)
         watched.beat()
 
-    assert [line["stack"] for line in logged] == [list(STACK), []]
+    assert [line["frames"] for line in logged] == [list(STACK), []]
     assert logged[1]["culprit"].startswith("unseen")
 
 
@@ -113,7 +113,7 @@ def test_a_loop_that_hangs_is_told_while_it_hangs_once(watched):
         while watched.now < 100 + 3 * HANG_S:
             watched.pass_time(watched.watch.look(watched.now))
 
-    assert [(line["event"], line["stack"]) for line in logged] == [("loop_hangs", list(STACK))]
+    assert [(line["event"], line["frames"]) for line in logged] == [("loop_hangs", list(STACK))]
     assert HANG_S - INTERVAL_S < logged[0]["since_s"] < HANG_S + 2 * STALL_S
 
 
@@ -135,6 +135,7 @@ def test_a_watch_that_was_never_started_is_not_late_and_can_be_stopped():
     assert repr(watch) == "<LoopWatch 0.0 ms late, off>"
 
 
+# Once: told as text, a stall broke the renderer and with it the heartbeat.
 def test_a_stall_counts_from_the_turn_after_it_before_the_next_beat_and_once(watched):
     watched.watch._next = object()
     began_at = watched.now

@@ -241,7 +241,8 @@ class TestRetry:
 
         assert calls.replicas[0].calls == 1
 
-    # case 5: deadline_shared_across_attempts; case 48: stop_delay_overshoot
+    # case 5: deadline_shared_across_attempts
+    # case 48: stop_delay_overshoot
     async def test_both_attempts_share_one_end(self):
         calls = Calls(Replica(), Replica())
         asked: list[float] = []

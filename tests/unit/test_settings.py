@@ -197,6 +197,13 @@ def test_a_budget_that_leaves_a_stage_nothing_names_both_keys():
     assert "lower the one or raise the other" in message
 
 
+def test_slates_that_are_forgotten_while_they_would_still_be_served_name_both_keys():
+    message = the_refusal(TUTTI_SLATE_CACHE__KEPT_S="60")
+
+    assert "slate_cache.kept_s" in message
+    assert "slate_cache.stale_s" in message
+
+
 def test_sources_that_all_weigh_nothing_are_refused(a_file):
     message = the_refusal(
         a_file(

@@ -325,3 +325,24 @@ def test_when_both_hang_and_one_heals_it_is_found_within_a_second():
 
     after = [at for at in lost if at >= 11]
     assert len(after) <= 4 * POLICY.interval_s * 100 / 2
+
+
+class TestUp:
+    def test_one_that_is_down_is_not_asked_while_another_is_up(self):
+        up = {0: True, 1: False}
+        replicas = Replicas(2, ReplicaPolicy(), random.Random(1), up.__getitem__)
+
+        assert {replicas.pick(0.0) for _ in range(6)} == {0}
+        up[1] = True
+        assert {replicas.pick(0.0) for _ in range(6)} == {0, 1}
+
+    def test_when_all_are_down_they_are_asked_in_turn_all_the_same(self):
+        replicas = Replicas(2, ReplicaPolicy(), random.Random(1), lambda _: False)
+
+        assert {replicas.pick(0.0) for _ in range(6)} == {0, 1}
+
+    def test_a_hedge_is_not_sent_to_one_that_is_down(self):
+        replicas = Replicas(2, ReplicaPolicy(), random.Random(1), lambda replica: replica == 0)
+
+        assert replicas.pick(0.0, besides=0) is None
+        assert replicas.pick(0.0, besides=1) == 0

@@ -207,6 +207,16 @@ def test_calls_that_never_return_are_counted_when_they_are_sent():
     assert throttle.reject_share(10.0) == 0.8
 
 
+# Once: a thousand reads in one turn of the loop were taken for a thousand refused ones.
+def test_a_burst_of_which_nobody_knows_yet_is_no_overload():
+    throttle = throttled(lambda i: True, 60)
+    for _ in range(20_000):
+        throttle.sent(60.0)
+
+    assert throttle.reject_share(60.0, pending=20_000) == 0.0
+    assert throttle.reject_share(60.0) > 0.0
+
+
 def test_a_quiet_dependency_is_never_throttled():
     throttle = throttled(lambda i: False, 600, per_s=4)
 

@@ -23,7 +23,7 @@ def test_the_defaults_are_the_table_of_the_specification(priority, cheap_share, 
 
     assert admit(TABLE, priority, 0.0, 0.0) is Rung.FULL
     assert admit(TABLE, priority, cheap_share, cheap_lag_s) is Rung.FULL, "exceeded, not reached"
-    assert admit(TABLE, priority, cheap_share * above, 0.0) is Rung.POPULAR
+    assert admit(TABLE, priority, cheap_share * above, 0.0) is Rung.STALE
     assert admit(TABLE, priority, 0.0, cheap_lag_s * above) is Rung.POPULAR
     assert admit(TABLE, priority, 9.0, shed_lag_s) is Rung.POPULAR
     assert admit(TABLE, priority, 0.0, shed_lag_s * above) is Rung.SHED

@@ -234,9 +234,9 @@ class TestTooMuchIsInFlight:
         ("in_flight", "floors"),
         [
             (5, [Rung.FULL] * 3),
-            (6, [Rung.POPULAR, Rung.FULL, Rung.FULL]),
-            (8, [Rung.POPULAR, Rung.POPULAR, Rung.FULL]),
-            (10, [Rung.POPULAR] * 3),
+            (6, [Rung.STALE, Rung.FULL, Rung.FULL]),
+            (8, [Rung.STALE, Rung.STALE, Rung.FULL]),
+            (10, [Rung.STALE] * 3),
         ],
     )
     async def test_each_priority_may_fill_its_share_of_the_limit(self, held, ask, pipeline, limiter, in_flight, floors):

@@ -1,5 +1,8 @@
 import io
 import threading
+from pathlib import Path
+
+import pytest
 
 from orchestrator.supervisor.console import QUEUE_LINES, Console, LogFile
 
@@ -69,3 +72,14 @@ def test_a_log_file_keeps_one_file_before_it_and_no_more(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.log", "model.log.1"]
     assert (tmp_path / "model.log").read_text() == "line 8\nline 9\n"
     assert (tmp_path / "model.log.1").read_text() == "line 6\nline 7\n"
+
+
+# Once: closing the log raised on a full disk, and `tutti up` left its processes behind.
+def test_a_log_on_a_full_disk_can_be_closed(tmp_path):
+    log = LogFile(tmp_path / "model.log")
+    log.close()
+    log._file = Path("/dev/full").open("wb")  # noqa: SIM115 – closing it is what is tested
+
+    with pytest.raises(OSError, match="No space"):
+        log.write("x")
+    log.close()

@@ -1,0 +1,1 @@
+"""The fault matrix on real processes: `python -m loadtests.faults`, see docs/results/README.md."""

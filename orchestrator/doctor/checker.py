@@ -1,0 +1,330 @@
+"""
+The history checker: what clients saw, and when what was broken → whether the promise held. Pure.
+
+Everything is judged from outside: availability, latency from the scheduled moment, honest `degraded`, the time until
+nobody waits for the fault any more, the time until answers are clean again, and the invariants of the resilience
+specification §1.10 that an answer can show: I1 (in time), I7 (never an empty 200), I8 (`degraded` names what failed).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.doctor.history import Seen, between
+from orchestrator.doctor.mix import CACHE, RERANK, uses
+
+PROMISE_S = 0.1
+"""p99 during any one fault, p99.9 over all of them: the project's objectives."""
+
+EXACT_SHARE = 0.999
+HEAL_WITHIN_S = 5.0
+DETECT_WITHIN_S = 0.5
+"""Pass line of the resilience specification §5."""
+
+CALLS_TO_DETECT = 20
+"""A breaker judges no fewer calls (§1.2, min calls): at a low rate these take longer than `DETECT_WITHIN_S`."""
+
+RUN, MOST_WAITING = 10, 1
+"""Nobody waits for a fault any more when of 10 answers in a row that name it at most 1 was slow (a probe)."""
+
+MOST_EXTRA_LOAD = 1.1
+"""A fault may not make dependencies be called more often than this, per request: retries and hedges together
+(resilience specification §5). The noise of few requests comes on top, two standard deviations of a count."""
+
+LEAST_ANSWERS = 20
+"""Fewer answers in a phase, on average of the fault and what came after it, prove nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """Monotonic moments of one drill. Injecting and healing take time; answers meanwhile are not judged exactly."""
+
+    begins_at: float
+    inject_from: float
+    injected_at: float
+    heal_from: float
+    healed_at: float
+    ends_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """
+    What answers during a fault may look like. Names are those of `degraded`.
+
+    Args:
+        lost: missing from every computed answer whose kind needs them.
+        may_lose: may be missing too: one of two replicas, a stage behind a lost one.
+        may_shed: 503 with Retry-After is an answer here (overload only).
+        detect_within_s: None where there is nothing to detect, or detecting is not asked for.
+        must_show: at least one answer must name one of these, else the injection did nothing.
+        least_clean_share: of the answers during the fault, from *clean_after_s* on, that lose nothing at all.
+        never_open: no answer may say that a breaker is open (the mistake is ours, the service is well).
+        p99_s, heal_within_s: as named.
+    """
+
+    lost: frozenset[str] = frozenset()
+    may_lose: frozenset[str] = frozenset()
+    may_shed: bool = False
+    detect_within_s: float | None = None
+    must_show: frozenset[str] = frozenset()
+    least_clean_share: float = 0.0
+    clean_after_s: float = 0.0
+    never_open: bool = False
+    p99_s: float = PROMISE_S
+    heal_within_s: float = HEAL_WITHIN_S
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One phase in numbers; latencies in milliseconds, NaN without answers; *levels* and *degraded* as counts."""
+
+    n: int
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    max_ms: float
+    n_shed: int
+    n_failed: int
+    n_late: int
+    n_starved: int
+    n_cached: int
+    levels: Mapping[str, int] = field(default_factory=dict)
+    degraded: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One thing that had to hold: what was found, in words."""
+
+    name: str
+    holds: bool
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """
+    One drill, judged. *detect_s* is None when nothing named the fault, or everyone waited for it to the end;
+    *extra_load* is bytes sent per request to the dependency that got most more, against before; None if not measured.
+    """
+
+    before: Figures
+    during: Figures
+    after: Figures
+    detect_s: float | None
+    heal_s: float | None
+    claims: tuple[Claim, ...]
+    extra_load: float | None = None
+
+    @property
+    def holds(self) -> bool:
+        return all(claim.holds for claim in self.claims)
+
+
+def judge(
+    seen: Sequence[Seen],
+    phases: Phases,
+    expect: Expect,
+    sources: Sequence[str],
+    sent: Sequence[Mapping[str, int]] = (),
+) -> Verdict:
+    """
+    Judge one drill.
+
+    Args:
+        seen: the whole history, by schedule.
+        sources: names of the candidate sources, which `degraded` uses.
+        sent: bytes sent to each dependency so far, at `begins_at`, `inject_from` and `heal_from`; empty: not measured.
+    """
+    before = list(between(seen, phases.begins_at, phases.inject_from))
+    during = list(between(seen, phases.inject_from, phases.heal_from))
+    after = list(between(seen, phases.healed_at, phases.ends_at))
+    exact = [one for one in during if one.scheduled_at >= phases.injected_at and one.done_at <= phases.heal_from]
+    detect_s, heal_s = time_to_detect(before, during, phases, expect), time_to_heal(before, after, phases)
+    figures = figures_of(during)
+    claims = [
+        _healthy(before),
+        Claim(
+            "enough answers", len(during) + len(after) >= 2 * LEAST_ANSWERS, f"{len(during)} during, {len(after)} after"
+        ),
+        _answered([*before, *during, *after], expect),
+        _invariants(seen),
+        Claim(f"p99 ≤ {expect.p99_s * 1000:g} ms", figures.p99_ms <= expect.p99_s * 1000, f"{figures.p99_ms:.1f} ms"),
+        _named(exact, expect, sources),
+        _healed(heal_s, expect),
+    ]
+    if expect.must_show:
+        n = sum(bool(expect.must_show & set(one.degraded)) for one in during)
+        claims.append(Claim(f"shows {'/'.join(sorted(expect.must_show))}", n > 0, f"in {n} answers"))
+    if expect.least_clean_share:
+        claims.append(_clean([o for o in exact if o.scheduled_at >= phases.injected_at + expect.clean_after_s], expect))
+    if expect.never_open:
+        n = sum(any(status == "open" for _, status in one.lost) for one in during)
+        claims.append(Claim("breaker stays closed", n == 0, f"open in {n} answers"))
+    if expect.detect_within_s is not None:
+        claims.append(_detected(detect_s, during, phases, expect, sources))
+    load = extra_load(sent, len(before), len(during))
+    # Without slates from memory everything is computed: more calls are then the point, and no retries.
+    if load is not None and CACHE not in expect.lost | expect.may_lose:
+        limit = MOST_EXTRA_LOAD + 2 / math.sqrt(max(1, min(len(before), len(during))))
+        claims.append(Claim(f"load ≤ {limit:.0%}", load <= limit, f"{load:.0%}"))
+    return Verdict(figures_of(before), figures, figures_of(after), detect_s, heal_s, tuple(claims), load)
+
+
+def figures_of(seen: Sequence[Seen]) -> Figures:
+    """The numbers of one phase. A shed request counts in no latency; one that failed counts as long as it took."""
+    answered = [one for one in seen if not one.is_shed]
+    ms = sorted(one.latency_s * 1000 for one in answered)
+    late = [one for one in answered if one.latency_s > PROMISE_S]
+    return Figures(
+        n=len(seen),
+        p50_ms=percentile(ms, 0.5),
+        p99_ms=percentile(ms, 0.99),
+        p999_ms=percentile(ms, 0.999),
+        max_ms=ms[-1] if ms else math.nan,
+        n_shed=len(seen) - len(answered),
+        n_failed=sum(one.status != 200 for one in answered),
+        n_late=len(late),
+        n_starved=sum(one.latency_s - one.client_s <= PROMISE_S for one in late),
+        n_cached=sum(one.from_cache for one in seen),
+        levels=dict(Counter(one.level for one in seen if one.status == 200)),
+        degraded=dict(Counter("+".join(one.degraded) or "–" for one in seen if one.status == 200)),
+    )
+
+
+def extra_load(sent: Sequence[Mapping[str, int]], n_before: int, n_during: int) -> float | None:
+    """The largest growth, over dependencies, of bytes sent to it per request; None if not measured."""
+    if len(sent) != 3 or not n_before or not n_during:
+        return None
+    began, injected, healed = sent
+    grown = [
+        ((healed[name] - injected[name]) / n_during) / ((injected[name] - began[name]) / n_before)
+        for name in began.keys() & injected.keys() & healed.keys()
+        if injected[name] > began[name]
+    ]
+    return max(grown, default=None)
+
+
+def percentile(ascending: Sequence[float], p: float) -> float:
+    """Nearest rank: the smallest value that at least *p* of them do not exceed; NaN of nothing."""
+    return ascending[max(0, math.ceil(p * len(ascending)) - 1)] if ascending else math.nan
+
+
+def is_as_expected(one: Seen, expect: Expect, sources: Sequence[str]) -> bool:
+    """
+    Whether `degraded` is one of the sets this answer may name.
+
+    From memory: whatever was lost needs not show. Popular: nothing personal was found, so nothing was re-ranked.
+    Computed otherwise: everything lost that its kind needs, and nothing beyond what may be lost.
+    """
+    named, needs = frozenset(one.degraded), uses(one.kind, sources)
+    allowed = (expect.lost | expect.may_lose) & needs
+    if one.from_cache:
+        return named <= allowed
+    required = expect.lost & needs - ({RERANK} if one.level == "popular" else frozenset())
+    return required <= named <= allowed
+
+
+def time_to_detect(before: Sequence[Seen], during: Sequence[Seen], phases: Phases, expect: Expect) -> float | None:
+    """
+    Seconds from injecting until answers that name the fault no longer wait for it: a breaker shows open, or a run
+    of them is as fast as answers were before. 0.0 when they never waited; None when that was not reached or seen.
+    """
+    named = [one for one in during if frozenset(one.degraded) & (expect.lost | expect.may_lose)]
+    if not named:
+        return None
+    usual = {
+        kind: percentile(sorted(o.latency_s for o in before if o.kind == kind), 0.5)
+        for kind in {o.kind for o in before}
+    }
+    waits = [one.latency_s > 1.5 * usual.get(one.kind, math.inf) + 0.005 for one in named]
+    moments = [one.scheduled_at for one in named if any(status == "open" for _, status in one.lost)][:1]
+    for start in range(len(named) - RUN + 1):
+        if sum(waits[start : start + RUN]) <= MOST_WAITING:
+            moments.append(named[start].scheduled_at)
+            break
+    if not moments:
+        return None
+    first_wait = next((one.scheduled_at for one, slow in zip(named, waits, strict=True) if slow), math.inf)
+    return 0.0 if min(moments) < first_wait else min(moments) - phases.inject_from
+
+
+def time_to_heal(before: Sequence[Seen], after: Sequence[Seen], phases: Phases) -> float | None:
+    """
+    Seconds from the end of healing until answers are as clean as they were before the fault (at least 99.9 %).
+
+    None: they never were in the time that was watched.
+    """
+    if not after:
+        return None
+    unclean = [one.scheduled_at for one in after if one.degraded or one.status != 200]
+    usual = sum(bool(one.degraded) or one.status != 200 for one in before) / max(1, len(before))
+    forgiven = math.floor(max(1 - EXACT_SHARE, usual) * len(after))
+    if len(unclean) <= forgiven:
+        return 0.0
+    last = unclean[len(unclean) - forgiven - 1]
+    return None if last > phases.ends_at - WATCH_S else max(0.0, last - phases.healed_at)
+
+
+WATCH_S = 0.5
+"""Clean answers must be watched at least this long to be called clean."""
+
+
+def _healthy(before: Sequence[Seen]) -> Claim:
+    unclean = sum(bool(one.degraded) or one.status != 200 for one in before)
+    share = unclean / len(before) if before else 1.0
+    # Judged: a busy machine loses a stage now and then; one answer in a hundred is not yet a sick system.
+    return Claim("healthy before", share <= 0.01 + 1 / max(1, len(before)), f"{unclean} of {len(before)} degraded")
+
+
+def _answered(seen: Iterable[Seen], expect: Expect) -> Claim:
+    failed = [one for one in seen if one.status != 200 and not (expect.may_shed and one.is_shed)]
+    why = Counter(one.error or str(one.status) for one in failed)
+    return Claim("every answer 200", not failed, ", ".join(f"{n}× {what}" for what, n in why.items()) or "all")
+
+
+def _invariants(seen: Iterable[Seen]) -> Claim:
+    broken = Counter(words for one in seen for words in one.broken)
+    return Claim("invariants", not broken, "; ".join(f"{n}× {what}" for what, n in broken.most_common(3)) or "kept")
+
+
+def _named(exact: Sequence[Seen], expect: Expect, sources: Sequence[str]) -> Claim:
+    answered = [one for one in exact if one.status == 200]
+    other = Counter(
+        f"{'+'.join(one.degraded) or 'nothing'} ({one.kind})"
+        for one in answered
+        if not is_as_expected(one, expect, sources)
+    )
+    share = 1 - sum(other.values()) / max(1, len(answered))
+    shown = "; ".join(f"{n}× {what}" for what, n in other.most_common(3))
+    wanted = "+".join(sorted(expect.lost)) or "nothing"
+    return Claim(
+        f"degraded names {wanted}", share >= EXACT_SHARE, f"{share:.2%}" + (f", else {shown}" if other else "")
+    )
+
+
+def _clean(seen: Sequence[Seen], expect: Expect) -> Claim:
+    share = sum(not one.degraded for one in seen) / max(1, len(seen))
+    name = f"clean ≥ {expect.least_clean_share:.0%}" + (
+        f" after {expect.clean_after_s:g} s" if expect.clean_after_s else ""
+    )
+    return Claim(name, share >= expect.least_clean_share, f"{share:.1%}")
+
+
+def _healed(heal_s: float | None, expect: Expect) -> Claim:
+    holds = heal_s is not None and heal_s <= expect.heal_within_s
+    return Claim(f"heals within {expect.heal_within_s:g} s", holds, "not" if heal_s is None else f"{heal_s:.2f} s")
+
+
+def _detected(
+    detect_s: float | None, during: Sequence[Seen], phases: Phases, expect: Expect, sources: Sequence[str]
+) -> Claim:
+    seconds = max(1e-9, phases.heal_from - phases.inject_from)
+    asking = sum(bool(uses(one.kind, sources) & expect.lost) and not one.from_cache for one in during) / seconds
+    limit = max(expect.detect_within_s or 0.0, CALLS_TO_DETECT / max(asking, 1e-9) + PROMISE_S)
+    holds = detect_s is not None and detect_s <= limit
+    return Claim(f"detected within {limit:.2f} s", holds, "not" if detect_s is None else f"{detect_s:.2f} s")
