@@ -15,9 +15,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from contextvars import Context
+from enum import Enum
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+
+class _Late(Enum):
+    """The answer of a flight whose budget was over; a value, since asyncio reports exceptions that nobody sees."""
+
+    LATE = "late"
 
 
 class Grounded(Exception):
@@ -27,7 +34,7 @@ class Grounded(Exception):
 class Flight(Generic[T]):
     """One shared piece of work on its way."""
 
-    def __init__(self, task: asyncio.Task[T]) -> None:
+    def __init__(self, task: asyncio.Task[T | _Late]) -> None:
         self._task = task
 
     @property
@@ -48,21 +55,25 @@ class Flight(Generic[T]):
             raise TimeoutError
         if self._task.cancelled():
             raise Grounded("the shared work was cancelled")
-        return self._task.result()
+        answer = self._task.result()
+        if isinstance(answer, _Late):
+            raise TimeoutError("the shared work's own time is over")
+        return answer
 
 
 class SingleFlight(Generic[T]):
     """
     Flights by key, *max_flights* at most, each within *budget_s*; for one event loop.
 
-    A flight that fails with nobody left to see it is reported by asyncio ("exception was never retrieved").
+    A flight that fails with nobody left to see it is reported by asyncio ("exception was never retrieved"); one whose
+    budget is over is not: whoever waited had less time, or the same, and has left.
     """
 
     def __init__(self, max_flights: int, budget_s: float) -> None:
         self._max_flights = max_flights
         self._budget_s = budget_s
         self._flights: dict[Hashable, Flight[T]] = {}
-        self._tasks: set[asyncio.Task[T]] = set()
+        self._tasks: set[asyncio.Task[T | _Late]] = set()
 
     def of(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[Flight[T], bool] | None:
         """
@@ -86,11 +97,14 @@ class SingleFlight(Generic[T]):
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _within_budget(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        async with asyncio.timeout(self._budget_s):
-            return await work()
+    async def _within_budget(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T | _Late:
+        try:
+            async with asyncio.timeout(self._budget_s):
+                return await work()
+        except TimeoutError:
+            return _Late.LATE
 
-    def _landed(self, key: Hashable, flight: Flight[T], task: asyncio.Task[T]) -> None:
+    def _landed(self, key: Hashable, flight: Flight[T], task: asyncio.Task[T | _Late]) -> None:
         self._tasks.discard(task)
         # Callbacks run a turn after the end; by then the key may be another flight's.
         if self._flights.get(key) is flight:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 
 import pytest
 from hypothesis import settings
@@ -233,6 +234,20 @@ async def test_a_failure_that_nobody_saw_is_loud(flights):
     await asyncio.sleep(0)
 
     assert heard == ["Task exception was never retrieved"]
+
+
+# Found by the simulation: after a stall of the loop, waiters and budget are over in one turn, and all have left.
+@virtual_time
+async def test_a_budget_that_is_over_when_all_have_left_is_nobodys_error(flights):
+    heard = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context["message"]))
+    flights.of("k", Work(seconds=1000))
+
+    await flights.drain()
+    await asyncio.sleep(0)
+    gc.collect()
+
+    assert heard == []
 
 
 def test_it_says_how_many_fly(flights):
