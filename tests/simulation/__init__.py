@@ -5,7 +5,8 @@ resilience specification (§1.10) checked at every call, every answer and at res
     plan.py        seed → what is asked when, and what goes wrong when
     loop.py        an event loop that runs what is ready in a shuffled order, stalls, and owns a wall clock that jumps
     network.py     the way to each twin: takes time, hangs, errs, answers late or twice, will not be cancelled
-    world.py       pipeline, guard and controller on those twins; carries a plan out and keeps a trace
+    watched.py     the real guard, dependencies and pipeline, with a look-out on top
+    world.py       all of it on those twins; carries a plan out and keeps a trace
     invariants.py  what must hold, and who broke it
     explore.py     many seeds on all cores
     mutations.py   bugs put in on purpose, each of which must be caught

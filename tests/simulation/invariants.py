@@ -21,7 +21,7 @@ from orchestrator.core.selection import POPULAR
 from orchestrator.pipeline import BACKSTOP_S
 from orchestrator.settings import Settings, Stage
 from tests.simulation.plan import Asked
-from tests.support.worlds import CACHE, CB, CF, RERANKER, USER
+from tests.support.worlds import CACHE, RERANKER, USER
 
 EPSILON_S = 1e-4
 """Virtual timers are exact to a microsecond; a chain of them is a few late."""
@@ -55,13 +55,26 @@ class Call:
         return self.began_at + min(self.stage.cap_ms / 1000 * self.share, usable_s - reserve_s)
 
 
+MARK = "making"
+"""Name under which a slate carries the number of its making."""
+
+
+@dataclass(slots=True)
+class Making:
+    """Stages 2 to 8, once, for one request or for all that asked the same at once."""
+
+    began_at: float
+    calls: dict[str, Call] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Record:
     """
     One request and everything that is true of it.
 
     due         watermark that its slate must have at least: of events acknowledged and of slates shown before it began
-    seen        items of events acknowledged before it began
+    seen        items of events acknowledged before it began; *seen_since*: of those that had arrived when it ended
+    calls       its own: the look-up; those of *making* may be shared
     sold_out    keys that were sold out all the time it took; *scarce*: at some moment of it
     allowed     keys that the query's own filters allow
     """
@@ -71,12 +84,26 @@ class Record:
     due: int
     seen: frozenset[int]
     ended_at: float = 0.0
-    is_open: bool = True
     slate: Slate | None = None
     calls: dict[str, Call] = field(default_factory=dict)
+    making: Making | None = None
+    seen_since: frozenset[int] = frozenset()
     sold_out: frozenset[int] = frozenset()
     scarce: frozenset[int] = frozenset()
     allowed: np.ndarray | None = None
+
+    @property
+    def made_since(self) -> float:
+        """When the making of its slate began; it may have been under way when this request came."""
+        return self.began_at if self.making is None else self.making.began_at
+
+    @property
+    def knows_shopper(self) -> bool:
+        """Whether its slate was made with the shopper's history at hand."""
+        user = None if self.making is None else self.making.calls.get(USER)
+        return (self.slate is not None and self.slate.from_cache) or (
+            user is not None and isinstance(user.outcome, Kept)
+        )
 
 
 @dataclass(slots=True)
@@ -131,8 +158,8 @@ def of_load(name: str, load: Load) -> Iterator[str]:
         yield f"I5 {name}: {hedges} hedges for {len(load.firsts) + load.before} first attempts"
 
 
-def of_call(call: Call, replicas: int, stalled_until: float) -> Iterator[str]:
-    """When the guard has returned, or the caller hung up (outcome None)."""
+def of_call(call: Call, may_ask_again: bool, stalled_until: float) -> Iterator[str]:
+    """When the guard has returned, or the caller hung up (outcome None); *may_ask_again*: no other replica is there."""
     name = call.dependency
     if call.ended_at > max(call.ends_by, call.began_at, stalled_until) + EPSILON_S:
         yield f"I1 {name}: the call ended {(call.ended_at - call.ends_by) * 1000:.3f} ms after its slice"
@@ -144,8 +171,10 @@ def of_call(call: Call, replicas: int, stalled_until: float) -> Iterator[str]:
         yield f"I5 {name}: one call made {[kind.value for kind in kinds]}"
     if Kind.RETRY in kinds and (not call.raised or call.raised[0][1] is not Loss.UNAVAILABLE):
         yield f"I5 {name}: tried again after {[loss.value for _, loss in call.raised]}"
-    if replicas > 1 and len({attempt.replica for attempt in call.made[:2]}) < len(kinds[:2]):
-        yield f"I5 {name}: both attempts went to replica {call.made[0].replica}"
+    asked = [attempt.replica for attempt in call.made]
+    # Better the one that failed than none, where the others are ejected; for a late one it would be the same again.
+    if len(asked) > 1 and asked[0] == asked[1] and (kinds[1] is Kind.HEDGE or not may_ask_again):
+        yield f"I5 {name}: {kinds[1].value} of replica {asked[0]}, which was asked already"
     yield from _of_outcome(call, stalled_until)
 
 
@@ -183,7 +212,7 @@ def of_request(record: Record, settings: Settings, stalled_until: float) -> Iter
     yield from _of_items(record, slate)
     # The last timer ended it; what was lost until then is not all that the slate must name.
     if not (is_stalled and record.ended_at >= by + BACKSTOP_S - EPSILON_S):
-        yield from _of_losses(record, slate, settings)
+        yield from _of_losses(record, slate, settings, record.ended_at >= by - EPSILON_S)
 
 
 def _of_items(record: Record, slate: Slate) -> Iterator[str]:
@@ -197,8 +226,7 @@ def _of_items(record: Record, slate: Slate) -> Iterator[str]:
             yield f"I7 {name}: ranked {sorted(query.only_keys)}, got {keys}"
         return
     banned |= set(query.focus_keys) | set(query.cart_keys)
-    user = record.calls.get(USER)
-    knows_shopper = slate.from_cache or (user is not None and isinstance(user.outcome, Kept))
+    knows_shopper = record.knows_shopper
     if query.exclude_seen and knows_shopper:
         banned |= record.seen
     banned |= record.sold_out
@@ -207,29 +235,34 @@ def _of_items(record: Record, slate: Slate) -> Iterator[str]:
     if shown & banned:
         yield f"I7 {name}: {sorted(shown & banned)} may not be shown"
     n_items = len(record.allowed) if record.allowed is not None else 40
-    surely = set(range(n_items)) - banned - record.scarce - (record.seen if query.exclude_seen else set())
+    surely = set(range(n_items)) - banned - record.scarce - (record.seen_since if query.exclude_seen else set())
     if not min(query.count, len(surely)) <= len(keys) <= query.count:
         yield f"I7 {name}: {len(keys)} items of {query.count}, {len(surely)} could have been shown"
     if query.subject is not None and knows_shopper and slate.watermark < record.due:
         yield f"W {name}: watermark {slate.watermark} after {record.due} was acknowledged or shown"
 
 
-def _of_losses(record: Record, slate: Slate, settings: Settings) -> Iterator[str]:
+def _of_losses(record: Record, slate: Slate, settings: Settings, is_late: bool) -> Iterator[str]:
     query, name = record.asked.query, record.asked.query.recommendation_id
+    sources = [source.name for source in settings.sources]
+    calls = record.calls | (record.making.calls if record.making is not None else {})
     lost = {
         STAGE_NAME.get(dependency, dependency): call.outcome.loss
-        for dependency, call in record.calls.items()
+        for dependency, call in calls.items()
         if isinstance(call.outcome, Lost)
     }
-    sources = [source.name for source in settings.sources]
-    is_cheap = record.asked.floor >= Rung.STALE and not slate.from_cache
-    if is_cheap:
-        lost |= dict.fromkeys(sources, Loss.SHED)
+    is_cheap = record.asked.floor >= Rung.STALE
+    if record.making is not None:
+        if missing := [source for source in sources if source not in calls]:
+            yield f"I8 {name}: {missing} were never asked"
+    elif not slate.from_cache or (is_cheap and slate.losses):
+        # Nobody was asked: admission said so, or the making was not over when this one's time was.
+        why = Loss.SHED if is_cheap else Loss.DEADLINE
+        lost |= dict.fromkeys(sources, why)
         if query.subject is not None:
-            lost["user"] = Loss.SHED
-    missing = [] if is_cheap or slate.from_cache else [source for source in sources if source not in record.calls]
-    if missing:
-        yield f"I8 {name}: {missing} were never asked"
+            lost["user"] = why
+        if not (is_cheap or is_late):
+            yield f"I8 {name}: nobody was asked, and there was time"
     if dict(slate.losses) != lost or sorted(slate.degraded) != sorted(lost):
         said = {stage: loss.value for stage, loss in slate.losses}
         yield f"I8 {name}: says it lost {said} ({slate.degraded}), lost { {k: v.value for k, v in lost.items()} }"
@@ -241,7 +274,7 @@ def _of_losses(record: Record, slate: Slate, settings: Settings) -> Iterator[str
     said_statuses = {source.name: source.status for source in slate.sources}
     if said_statuses != statuses:
         yield f"I8 {name}: sources are said to be {said_statuses}, were {statuses}"
-    kept = {source for source in (CF, CB) if source not in lost} | {POPULAR}
+    kept = {source for source in sources if source not in lost} | {POPULAR}
     if strangers := {source for item in slate.items for source in item.sources} - kept:
         yield f"I8 {name}: items found by {sorted(strangers)}, which were lost"
 

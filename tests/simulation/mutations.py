@@ -19,8 +19,9 @@ from orchestrator.core.limiter import Slot
 from orchestrator.core.model import Loss
 from orchestrator.core.report import Report
 from orchestrator.core.retry import RetryBudget
+from orchestrator.core.slate_cache import Found
 from orchestrator.pipeline import Pipeline
-from tests.simulation.world import WatchedGuard
+from tests.simulation.watched import WatchedGuard
 from tests.support.virtual_clock import EPOCH_S
 
 
@@ -46,6 +47,15 @@ class Mutation:
 
 def _returns(value):
     return lambda honest: lambda *about, **more: value
+
+
+def _twice(honest):
+    def sample(self, now, rtt_s):
+        honest(self, now, rtt_s)
+        self._is_held = True
+        honest(self, now, rtt_s)
+
+    return sample
 
 
 def _reserve_ignored(honest):
@@ -84,7 +94,7 @@ def _forgets_user(honest):
 def _ignores_watermark(honest):
     async def get(self, subject, field, timeout_s):
         self._call()
-        return self.store.slates.get(subject, {}).get(field)
+        return Found(self.store.slates.get(subject, {}).get(field), self.store.watermarks.get(subject, 0))
 
     return get
 
@@ -112,31 +122,18 @@ def _asks_the_same(honest):
 
 MUTATIONS = {
     "a slot is not given back when nobody waits any more": Mutation(Slot, "release", _returns(None), ("I2", "I3")),
-    "a slot is given back twice": Mutation(
-        Slot,
-        "sample",
-        lambda honest: lambda self, *a: (honest(self, *a), setattr(self, "_is_held", True), honest(self, *a)),
-        ("I2",),
-    ),
-    "a probe nobody waits for keeps its place": Mutation(Breaker, "_ignored", _returns(None), ("I2", "I3")),
-    "half open lets everybody in": Mutation(Breaker, "try_acquire", _everybody_probes, ("I6", "I2")),
+    "a slot is given back twice": Mutation(Slot, "sample", _twice, ("I2",)),
+    "a probe nobody waits for keeps its place": Mutation(Breaker, "_ignored", _returns(None), ("I2", "I3"), near=95),
+    "half open lets everybody in": Mutation(Breaker, "try_acquire", _everybody_probes, ("I6", "I2"), near=20),
     "the breaker cools on the wall clock": Mutation(Breaker, "try_acquire", _wall_clock, ("I10",)),
-    "retries cost nothing": Mutation(RetryBudget, "try_withdraw", _returns(True), ("I5",)),
-    "hedges cost nothing": Mutation(HedgeBudget, "try_withdraw", _returns(True), ("I5",)),
+    "retries cost nothing": Mutation(RetryBudget, "try_withdraw", _returns(True), ("I5",), near=20),
+    "hedges cost nothing": Mutation(HedgeBudget, "try_withdraw", _returns(True), ("I5",), near=35),
     "the extra attempt goes to the same replica": Mutation(Dependency, "begin", _asks_the_same, ("I5",)),
     "a stage takes what later ones need": Mutation(Deadline, "timeout", _reserve_ignored, ("I9",)),
-    "a call is made however little is left": Mutation(
-        Deadline,
-        "timeout",
-        lambda honest: (
-            lambda self, now, cap_s, after_s, grace_s=0.0: (
-                min(cap_s, self.remaining(now) - after_s * self.share) - grace_s
-            )
-        ),
-        ("I9", "I1"),
-    ),
     "the lost shopper is not mentioned": Mutation(Report, "lost", _forgets_user, ("I8",)),
     "one loss is told as another": Mutation(WatchedGuard, "_lost", _renames_losses, ("I8",)),
-    "remembered slates outlive the shopper's events": Mutation(MemorySlates, "get", _ignores_watermark, ("W",)),
+    "remembered slates outlive the shopper's events": Mutation(
+        MemorySlates, "get", _ignores_watermark, ("W",), near=20
+    ),
     "gaps are filled with anything": Mutation(Pipeline, "_filled", _fills_with_anything, ("I7",)),
 }

@@ -11,7 +11,7 @@ import random
 from orchestrator.core.model import Loss
 from orchestrator.ports import DependencyError
 from tests.simulation.plan import Fault, Kind, Plan
-from tests.support.worlds import CB, CF, RERANKER
+from tests.support.worlds import CACHE, CB, CF, EVENTS, RERANKER
 
 TIMES_ITSELF = {CF, CB, RERANKER}
 """gRPC's, whose calls end themselves some milliseconds after their time; nothing else does."""
@@ -19,8 +19,8 @@ TIMES_ITSELF = {CF, CB, RERANKER}
 OVERSHOOT_S = 0.0025
 """Mean of how late gRPC's timer is (resilience specification §0, fact 5: 2.5 to 3 ms in the median)."""
 
-GIVES_UP_S = 1.0
-"""A call without a timeout ends here with nobody-there, as the Redis connection does that finds itself hung."""
+GIVES_UP, GIVES_UP_S = {CACHE, EVENTS}, 1.0
+"""What is called without the guard, too, ends here with nobody-there, as a Redis connection does that is hung."""
 
 NAMELESS = "nobody has a name for this"
 
@@ -92,9 +92,9 @@ class Wire:
             loop.call_later(takes_s / 2, arrive)
             if Kind.TWICE in met:
                 loop.call_later(takes_s / 2 + self._rng.uniform(0.0, 0.2), arrive)
-        if timeout_s is None or Kind.DEAF in met:
+        if self.name in GIVES_UP or Kind.DEAF in met:
             loop.call_later(GIVES_UP_S, end, DependencyError(Loss.UNAVAILABLE, "given up"))
-        elif self.name in TIMES_ITSELF:
+        if self.name in TIMES_ITSELF and Kind.DEAF not in met:
             late_s = self._rng.expovariate(1 / OVERSHOOT_S)
             loop.call_later(timeout_s + late_s, end, DependencyError(Loss.DEADLINE, "timed itself out"))
         return await (self._deaf(reply) if Kind.DEAF in met else reply)
@@ -170,8 +170,14 @@ class FarSlates:
     async def get(self, subject, field, timeout_s):
         return await self._wire.carry(lambda: self._twin.get(subject, field, timeout_s), timeout_s)
 
-    async def put(self, subject, field, entry):
-        await self._wire.carry(lambda: self._twin.put(subject, field, entry), None)
+    async def put(self, subject, field, entry, lease=None):
+        return await self._wire.carry(lambda: self._twin.put(subject, field, entry, lease), None)
+
+    async def lease(self, subject, field):
+        return await self._wire.carry(lambda: self._twin.lease(subject, field), None)
+
+    async def release(self, subject, field, lease):
+        await self._wire.carry(lambda: self._twin.release(subject, field, lease), None)
 
 
 class FarEvents:

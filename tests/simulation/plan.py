@@ -190,7 +190,7 @@ def _moments_of_an_outage(rng: random.Random) -> list[float]:
     opening = [0.001 + 0.004 * number for number in range(10)]
     crowd_at = rng.uniform(0.7, 1.4)
     return opening + [
-        round(crowd_at + rng.choice((0.0, 0.001, 0.02)) * number, 6) for number in range(rng.randint(3, 5))
+        round(crowd_at + rng.choice((0.0, 0.001, 0.02)) * number, 6) for number in range(rng.randint(4, 7))
     ]
 
 

@@ -1,7 +1,5 @@
 """
 The pipeline as `bootstrap` builds it, on far twins, carrying out a plan; every attempt, call and answer is watched.
-
-Guard and dependencies are the real ones with a look-out on top: they do what they do, and it is written down.
 """
 
 import asyncio
@@ -12,7 +10,6 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -20,7 +17,6 @@ import numpy as np
 import structlog
 
 from orchestrator import settings as settings_module
-from orchestrator.adapters.event_loop import INTERVAL_S, LoopWatch
 from orchestrator.adapters.memory import (
     MemoryEvents,
     MemoryReranker,
@@ -29,25 +25,23 @@ from orchestrator.adapters.memory import (
     MemoryStore,
     MemoryUserReader,
 )
-from orchestrator.core.dependency import Attempt, Dependency, Kind, Policy
+from orchestrator.core.dependency import Policy
 from orchestrator.core.limiter import LimiterPolicy
-from orchestrator.core.model import ItemFilter, Kept, Loss, Lost, Placement, Query
+from orchestrator.core.model import ItemFilter, Placement, Query
 from orchestrator.degradation import Degradation
-from orchestrator.guard import Guard
-from orchestrator.pipeline import Collaborators, Pipeline
-from orchestrator.ports import DependencyError
+from orchestrator.pipeline import Collaborators
 from orchestrator.settings import Settings
-from orchestrator.telemetry import new_metrics
 from tests.simulation import invariants
-from tests.simulation.invariants import Call, Load, Record
+from tests.simulation.invariants import MARK, Making, Record
 from tests.simulation.loop import ShuffledLoop
 from tests.simulation.network import FarEvents, FarReader, FarReranker, FarSlates, FarSource, Wire
 from tests.simulation.plan import REPLICAS, Asked, Plan, Told
+from tests.simulation.watched import Heart, WatchedDependency, WatchedGuard, WatchedPipeline, metrics, of_request
 from tests.support.builders import PURCHASE, an_event
 from tests.support.worlds import CACHE, CB, CF, EVENTS, RERANKER, USER, a_catalogue
 
-REST_S = 3.0
-"""After this nothing may be under way any more: the longest call of a twin ends after little more than a second."""
+REST_S = 6.0
+"""After this nothing may be under way any more: a refresh makes four calls to the cache, each ends within a second."""
 
 HEALED_AFTER_S = 45.0
 """Derived: longer than the longest plan and the longest wait of a breaker, 30 s, together."""
@@ -60,10 +54,6 @@ HEALED_ROUNDS = 2
 
 SPURNED = 700
 """Requests nobody accepted: enough for adaptive throttling (5/s for 2 minutes) to reject most."""
-
-metrics = new_metrics()
-_of_request: ContextVar[Record | None] = ContextVar("of_request", default=None)
-_of_call: ContextVar[Call | None] = ContextVar("of_call", default=None)
 
 
 @dataclass(slots=True)
@@ -145,118 +135,6 @@ class Shelf:
         return getattr(self.now, name)
 
 
-class Heart(LoopWatch):
-    """The look-out for stalls, without its thread: nobody reads a stack here, and time passes by itself."""
-
-    def start(self) -> None:
-        self._beaten_at = self._now()
-        self._next = asyncio.get_running_loop().call_later(INTERVAL_S, self._beat)
-
-
-class WatchedDependency(Dependency):
-    """Writes down which attempts it allowed."""
-
-    def __init__(self, world: "World", name: str, policy: Policy) -> None:
-        super().__init__(name, policy, world.rng("guard", name), self._changed)
-        self._world = world
-        self.load = Load()
-        self._alive: list[Attempt] = []
-
-    def alive(self) -> list[Attempt]:
-        self._alive = [attempt for attempt in self._alive if not attempt._is_over]
-        return self._alive
-
-    def begin(self, now: float, timeout_s: float, kind: Kind = Kind.FIRST, besides: int | None = None):
-        allowed = super().begin(now, timeout_s, kind, besides)
-        if isinstance(allowed, Attempt):
-            call = _of_call.get()
-            call.attempts.append(allowed)
-            self._alive.append(allowed)
-            self._world.broken(invariants.of_attempt(self, self.alive(), allowed, call, now))
-        return allowed
-
-    def _changed(self, before, after) -> None:
-        self._world.note("breaker", self.name, before.value, after.value)
-        self._world.outcome.seen[f"breaker {before.value} → {after.value}"] += 1
-
-
-class WatchedGuard(Guard):
-    """Writes down what every call came to, and what its attempts really answered."""
-
-    # Bound here, so that the suite's rule against nameless losses (tests/conftest.py) does not listen: some are
-    # planned, and that there are no others is an invariant.
-    _lost = Guard._lost
-
-    def __init__(self, world: "World", dependencies, **about) -> None:
-        super().__init__(world.loop.time, metrics, dependencies, world.rng("guard"), **about)
-        self._world = world
-
-    async def call(self, dependency, stage, deadline, make_call, share=1.0):
-        world, known, now = self._world, self.dependencies[dependency], self._world.loop.time
-        call = Call(dependency, stage, deadline, share, now())
-        record = _of_request.get()
-        if record is not None and record.is_open:
-            record.calls[dependency] = call
-
-        async def answered(timeout_s: float, replica: int):
-            try:
-                value = await make_call(timeout_s, replica)
-            except DependencyError as error:
-                call.raised.append((now(), error.loss))
-                raise
-            except RuntimeError:
-                call.raised.append((now(), Loss.UNCLASSIFIED))
-                raise
-            call.answers.append((now(), value))
-            return value
-
-        def made(timeout_s: float, replica: int):
-            attempt = next(
-                one
-                for one in call.attempts
-                if one not in call.made and (one.timeout_s, one.replica) == (timeout_s, replica)
-            )
-            call.made.append(attempt)
-            world.note("call", dependency, attempt.kind.value, replica, round(timeout_s * 1e6))
-            world.outcome.seen[f"attempt {attempt.kind.value}"] += 1
-            if attempt.kind is Kind.FIRST:
-                known.load.firsts.append(now())
-            else:
-                known.load.extras.append((now(), attempt.kind))
-                world.broken(invariants.of_load(dependency, known.load))
-            return answered(timeout_s, replica)
-
-        token = _of_call.set(call)
-        try:
-            call.outcome = await super().call(dependency, stage, deadline, made, share)
-            return call.outcome
-        finally:
-            _of_call.reset(token)
-            call.ended_at = now()
-            match call.outcome:
-                case Lost(loss=loss):
-                    said = loss.value
-                case Kept():
-                    said = "kept"
-                case _:
-                    said = "hung up"
-            world.note("outcome", dependency, said)
-            world.outcome.seen[f"outcome {said}"] += 1
-            world.broken(invariants.of_call(call, REPLICAS[dependency], world.stalled_until(call.began_at)))
-            world.broken(invariants.of_probes(known, known.alive(), now()))
-
-
-class WatchedPipeline(Pipeline):
-    """What is done behind an answer is nobody's request."""
-
-    def _later(self, name, effect, work) -> None:
-        async def behind() -> None:
-            _of_request.set(None)
-            await work()
-
-        super()._later(name, effect, behind)
-
-
 class World:
     """One plan's shop."""
 
@@ -268,6 +146,7 @@ class World:
         self._due: Counter = Counter()
         self._seen: dict[str, frozenset[int]] = {}
         self._asking: set[asyncio.Task] = set()
+        self.makings: list[Making] = []
         self._backstops = metrics.backstops._value.get()
         self.store = store = MemoryStore()
         self.shelf = Shelf()
@@ -280,11 +159,15 @@ class World:
             USER: settings.stages.user.cap_ms,
             CACHE: settings.stages.cache.cap_ms,
         }
-        limiter = LimiterPolicy(max_inflight=settings.guard.max_in_flight)
-        self.known = {
-            name: WatchedDependency(self, name, Policy(cap_ms / 1000, REPLICAS[name], limiter=limiter))
-            for name, cap_ms in caps_ms.items()
-        }
+        self.known = {}
+        for name, cap_ms in caps_ms.items():
+            cap_s = cap_ms / 1000
+            limiter = (
+                LimiterPolicy.of_reads(cap_s)
+                if name == CACHE
+                else LimiterPolicy.of_cap(cap_s, settings.guard.max_in_flight)
+            )
+            self.known[name] = WatchedDependency(self, name, Policy(cap_s, REPLICAS[name], limiter=limiter))
         self.guard = WatchedGuard(self, self.known.values(), stalled_s=self.heart.stalled_s)
         parts = Collaborators(
             sources=(
@@ -293,7 +176,7 @@ class World:
             ),
             reranker=FarReranker(MemoryReranker(), self.wires[RERANKER]),
             features=FarReader(MemoryUserReader(store=store, n_numeric=2, n_categorical=1), self.wires[USER]),
-            slates=FarSlates(MemorySlates(store=store), self.wires[CACHE]),
+            slates=FarSlates(MemorySlates(store=store, wall=loop.wall), self.wires[CACHE]),
             catalogue=self.shelf,
             guard=self.guard,
             metrics=metrics,
@@ -302,7 +185,7 @@ class World:
             rng=self.rng("pipeline"),
         )
         self.events = FarEvents(MemoryEvents(store=store), self.wires[EVENTS])
-        self.pipeline = WatchedPipeline(settings, parts, "settings-1")
+        self.pipeline = WatchedPipeline(self, settings, parts, "settings-1")
         self.degradation = Degradation(
             settings, self.pipeline, self.guard, metrics, loop.time, lambda: self.heart.lag.smoothed_s
         )
@@ -386,7 +269,7 @@ class World:
     async def _ask(self, asked: Asked) -> Record:
         query = asked.query
         record = Record(asked, self.loop.time(), self._due[query.subject], self._seen.get(query.subject, frozenset()))
-        _of_request.set(record)
+        of_request.set(record)
         try:
             record.slate = await self.pipeline.recommend(
                 query, asked.budget_s, queued_s=asked.queued_s, floor=asked.floor
@@ -394,11 +277,14 @@ class World:
         except asyncio.CancelledError:
             self.outcome.seen["hung up"] += 1
         finally:
-            record.is_open = False
             record.ended_at = self.loop.time()
-        record.sold_out, record.scarce = self._stock_since(record.began_at)
-        record.allowed = self._allowed(query)
         slate = record.slate
+        marks = [int(number) for name, number in (slate.stages_ms if slate is not None else ()) if name == MARK]
+        record.making = self.makings[marks[0]] if marks else None
+        # What sold out while a slate was made may be in it, also for those who joined that making late.
+        record.sold_out, record.scarce = self._stock_since(min(record.began_at, record.made_since))
+        record.seen_since = frozenset(event.key for event in self.store.histories.get(query.subject, ()))
+        record.allowed = self._allowed(query)
         if slate is None:
             self.note("hung up", query.recommendation_id)
         else:
@@ -415,8 +301,7 @@ class World:
             self.outcome.seen[f"slate {slate.level.value}{', cached' if slate.from_cache else ''}"] += 1
             self.outcome.seen[f"rung {slate.rung.name.lower()}"] += 1
         self.broken(invariants.of_request(record, self.settings, self.stalled_until(record.began_at)))
-        user = record.calls.get(USER)
-        if slate is not None and (slate.from_cache or (user is not None and isinstance(user.outcome, Kept))):
+        if slate is not None and record.knows_shopper:
             self._due[query.subject] = max(self._due[query.subject], slate.watermark)
         return record
 
