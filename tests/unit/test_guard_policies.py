@@ -391,7 +391,7 @@ class TestHedge:
         assert sum(replica.cancelled for replica in calls.replicas) == 2
         assert calls.nothing_is_held()
 
-    # Found by the simulation, whose loop runs what is ready in any order: a task that is cancelled before its first turn
+    # Found by the simulation, whose loop runs what is ready in any order: a task cancelled before its first turn
     # never comes to the line that lets its attempt go, and its slot was held for good.
     async def test_an_attempt_that_is_cancelled_before_its_first_turn_gives_its_place_back(self):
         calls = await a_hedged_pair()
