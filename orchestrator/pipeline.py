@@ -186,13 +186,18 @@ class Pipeline:
     # Stages 1 and 9, look up and remember, are in remembered.py; what a remembered slate may still show is said here.
 
     def _still_shown(self, query: Query, items: tuple[SlateItem, ...]) -> tuple[SlateItem, ...] | None:
-        """*items* without what sold out since, filled with popular ones; None when the gap cannot be filled."""
+        """
+        *items* without what sold out since, filled with popular ones where they are fewer than asked; None when the
+        gap cannot be filled.
+        """
         in_stock = self._parts.catalogue.facts(keys_of(items)).in_stock
         there = tuple(item for item, is_there in zip(items, in_stock, strict=True) if is_there or query.only_keys)
-        if len(there) == len(items):
-            return items
+        if query.only_keys or len(there) >= query.count:
+            return there
+        # Also where none sold out: a slate that was short when it was made need not be short any more.
+        filled = self._filled(query, None, there, self._allowed(query))
         # What the shopper has seen is only known once it is read, so the gap cannot be filled from here.
-        return None if query.exclude_seen else self._filled(query, None, there, self._allowed(query))
+        return None if query.exclude_seen and len(filled) > len(there) else filled
 
     # Stage 2: hydrate the query.
 

@@ -46,6 +46,7 @@ def _logging_as_it_was() -> Iterator[None]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rerecord", action="store_true", help="write the transcripts in tests/scenarios anew")
+    parser.addoption("--seeds", type=int, default=2000, help="how many seeds tests/simulation explores")
 
 
 def pytest_configure(config: pytest.Config) -> None:

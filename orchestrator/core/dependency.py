@@ -16,6 +16,7 @@ from enum import Enum
 
 from orchestrator.core import hedge, retry
 from orchestrator.core.breaker import Breaker, BreakerPolicy, Permit, State
+from orchestrator.core.deadline import MIN_USEFUL_S
 from orchestrator.core.hedge import HedgeBudget
 from orchestrator.core.latency import Latencies
 from orchestrator.core.limiter import Limiter, LimiterPolicy, Slot
@@ -174,6 +175,9 @@ class Dependency:
             timeout_s: what it may take; less than the median answer takes is not worth a call.
             besides: the replica that must not be asked: the one that has failed or is late.
         """
+        # The wait before a retry, or a loop that stood still, may have used up what there was when it was decided.
+        if timeout_s < MIN_USEFUL_S:
+            return Loss.NO_BUDGET
         median_s = self.latencies.percentile(now, 0.5)
         if median_s is not None and timeout_s < median_s and timeout_s < FAIR_SHARE * self.policy.cap_s:
             return Loss.NO_BUDGET

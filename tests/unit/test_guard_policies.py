@@ -262,6 +262,22 @@ class TestRetry:
         assert asked[1] < asked[0] - 0.004 + 1e-9
         assert monotonic() - started == pytest.approx(0.04)
 
+    # Found by the simulation: the wait before it used up what was left, and it was made with less than no time.
+    async def test_it_is_not_made_when_the_wait_before_it_used_up_what_was_left(self):
+        class Longest(random.Random):
+            def uniform(self, a, b):
+                return b
+
+        calls = Calls(
+            Replica(0.001, fails_with=Loss.UNAVAILABLE), guard=Guard(monotonic, new_metrics(), rng=Longest(3))
+        )
+
+        outcome = await calls.one(remaining_s=0.0105)
+
+        assert outcome.loss is Loss.UNAVAILABLE
+        assert calls.replicas[0].calls == 1
+        assert calls.nothing_is_held()
+
     # case 46: retry_predicate_never_catches_cancel
     async def test_a_caller_that_hangs_up_is_not_tried_again(self):
         calls = Calls(Replica(HANG))
@@ -391,8 +407,8 @@ class TestHedge:
         assert sum(replica.cancelled for replica in calls.replicas) == 2
         assert calls.nothing_is_held()
 
-    # Found by the simulation, whose loop runs what is ready in any order: a task cancelled before its first turn
-    # never comes to the line that lets its attempt go, and its slot was held for good.
+    # Found by the simulation, whose loop runs what is ready in any order: a task that is cancelled before its first
+    # turn never comes to the line that lets its attempt go, and its slot was held for good.
     async def test_an_attempt_that_is_cancelled_before_its_first_turn_gives_its_place_back(self):
         calls = await a_hedged_pair()
         task = asyncio.create_task(calls.one())

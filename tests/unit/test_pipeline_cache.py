@@ -181,6 +181,21 @@ class TestCache:
         assert not {39, 2, 29} & set(keys)
         assert len(set(keys)) == len(keys) == 10
 
+    # Found by the simulation: a slate that was short when it was made stayed short when more could be shown again.
+    @pytest.mark.parametrize("seen", [False, True])
+    async def test_a_short_remembered_slate_is_filled_with_what_may_be_shown_again(self, seen):
+        world = await a_world()
+        world.sell_out(*range(4, 40))
+        short = await world.ask(a_query(exclude_seen=seen))
+        world.sold_out.clear()
+        world.open()
+
+        slate = await world.ask(a_query(exclude_seen=seen))
+
+        assert len(short.items) < 10
+        assert len(slate.items) == 10
+        assert slate.from_cache is not seen
+
     async def test_a_failed_fill_is_counted_and_never_seen(self):
         world = await a_world()
 
