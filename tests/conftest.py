@@ -31,6 +31,17 @@ def _quiet(logger, method: str, event: dict) -> dict:
 
 # A processor and not a level: structlog.testing.capture_logs replaces processors, so tests of log lines see them all.
 structlog.configure(processors=[_quiet, *structlog.get_config()["processors"]])
+_CONFIGURED = structlog.get_config()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """
+    Undo what a test of a service did to structlog: its loggers would be cached as they are then, and no later test
+    could capture a line.
+    """
+    yield
+    structlog.configure(**_CONFIGURED)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -235,7 +235,7 @@ class TestAskingAtOnce:
         assert [len(slate.items) for slate in slates] == [10, 3, 10, 10]
         await world.pipeline.drain()
 
-    # cases 55 and 56: sf_leader_cancelled, sf_waiter_cancelled
+    # case 55, 56: sf_leader_cancelled, sf_waiter_cancelled
     @pytest.mark.parametrize("who", [0, 1])
     async def test_one_who_hangs_up_spoils_it_for_nobody(self, who):
         world = await a_world()

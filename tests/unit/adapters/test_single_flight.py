@@ -67,7 +67,7 @@ async def test_other_keys_fly_on_their_own(flights):
     assert await asyncio.gather(ask(flights, work, key="a"), ask(flights, work, key="b")) == [1, 2]
 
 
-# cases 55 and 56: sf_leader_cancelled, sf_waiter_cancelled
+# case 55, 56: sf_leader_cancelled, sf_waiter_cancelled
 @virtual_time
 @pytest.mark.parametrize("who", [0, 1, 2])
 async def test_whoever_is_cancelled_the_others_get_the_value_of_one_load(flights, who):
