@@ -14,6 +14,9 @@ import time
 from tests.simulation.explore import TWICE_EVERY, Found, explore, judged
 from tests.simulation.plan import plan_of
 
+TOLD_EVERY = 1000
+"""Seeds between two lines of progress: twenty seconds."""
+
 
 def main() -> int:
     """See the module."""
@@ -30,6 +33,8 @@ def main() -> int:
     began_at, found = time.monotonic(), Found()
     for part in explore(given.first, given.seeds, given.workers, 1 if given.twice else TWICE_EVERY):
         found += part
+        if found.seeds % TOLD_EVERY == 0:
+            print(f"{found.seeds} seeds, {len(found.broken)} broken", file=sys.stderr, flush=True)
         if part.broken:
             break
     print(f"{found.seeds} seeds from {given.first} in {time.monotonic() - began_at:.1f} s, {len(found.broken)} broken")
