@@ -109,7 +109,8 @@ class Claim:
 class Verdict:
     """
     One drill, judged. *detect_s* is None when nothing named the fault, or everyone waited for it to the end;
-    *extra_load* is bytes sent per request to the dependency that got most more, against before; None if not measured.
+    *extra_load* is bytes sent per computed answer to the dependency that got most more, against before; None if not
+    measured.
     """
 
     before: Figures
@@ -167,7 +168,9 @@ def judge(
         claims.append(Claim("breaker stays closed", n == 0, f"open in {n} answers"))
     if expect.detect_within_s is not None:
         claims.append(_detected(detect_s, during, phases, expect, sources))
-    load = extra_load(sent, len(before), len(during))
+    # Per answer that was computed: one that lost something is not remembered, so fewer come from the cache while the
+    # fault lasts. That is more calls and no storm; what must not grow is how many calls one computation makes.
+    load = extra_load(sent, _computed(before), _computed(during))
     # Without slates from memory everything is computed: more calls are then the point, and no retries.
     if load is not None and CACHE not in expect.lost | expect.may_lose:
         limit = MOST_EXTRA_LOAD + 2 / math.sqrt(max(1, min(len(before), len(during))))
@@ -196,8 +199,12 @@ def figures_of(seen: Sequence[Seen]) -> Figures:
     )
 
 
+def _computed(seen: Sequence[Seen]) -> int:
+    return sum(not one.from_cache for one in seen)
+
+
 def extra_load(sent: Sequence[Mapping[str, int]], n_before: int, n_during: int) -> float | None:
-    """The largest growth, over dependencies, of bytes sent to it per request; None if not measured."""
+    """The largest growth, over dependencies, of bytes sent to it per computed answer; None if not measured."""
     if len(sent) != 3 or not n_before or not n_during:
         return None
     began, injected, healed = sent
