@@ -31,6 +31,7 @@ def found(request: pytest.FixtureRequest) -> Found:
     return found
 
 
+# case 9: wallclock_jump
 def test_no_seed_breaks_an_invariant(found: Found):
     first = min(found.broken, default=0)
 
