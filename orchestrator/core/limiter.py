@@ -152,9 +152,11 @@ class Limiter:
         A slot, or None when the limit is reached.
 
         Args:
-            ramp: share of the limit that may be used, in [0, 1]: the slow start after an outage. One call always may.
+            ramp: share of the limit that may be used, in [0, 1]: the slow start after an outage. The smallest limit
+                always may: with less, a dependency that is well again lost calls to mere chance (25 requests a
+                second, two at once) for seconds after it had healed.
         """
-        if self._in_flight >= max(1, int(self._limit * ramp)):
+        if self._in_flight >= max(min(self._policy.min_limit, self._limit), int(self._limit * ramp)):
             return None
         self._in_flight += 1
         self._peak = max(self._peak, self._in_flight)
