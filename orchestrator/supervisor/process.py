@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from enum import Enum
 from typing import Any
 
+from orchestrator.supervisor.confinement import confine, release
 from orchestrator.supervisor.console import Console, LogFile
 from orchestrator.supervisor.errors import ChildFailed
 from orchestrator.supervisor.plan import ProcessSpec
@@ -86,14 +87,16 @@ class Child:
     def __repr__(self) -> str:
         return f"<Child {self.spec.label} {self.state.value}, pid {self.pid}>"
 
-    async def start(self) -> None:
+    async def start(self, *, beside_others: bool = False) -> None:
         """
-        Start, and return when it is ready.
+        Start, and return when it is ready. *beside_others*: the system serves already, so it keeps to one core.
 
         Raises:
             ChildFailed: it cannot be started, ended before it was ready, or took longer than the limit.
         """
         process = await self._launch()
+        if beside_others:
+            confine(process.pid)
         ready = asyncio.create_task(until_ready(self.spec))
         ended = asyncio.create_task(process.wait())
         try:
@@ -108,6 +111,7 @@ class Child:
             ready.cancel()
             ended.cancel()
             await asyncio.gather(ready, ended, return_exceptions=True)
+        release(process.pid)
         self._change(State.READY)
 
     async def finish(self) -> None:
@@ -164,7 +168,7 @@ class Child:
 
     async def _start_again(self, asked: asyncio.Future[None] | None) -> None:
         try:
-            await self.start()
+            await self.start(beside_others=True)
         except ChildFailed as failure:
             self._console.say(str(failure))
             if self._process is not None:
