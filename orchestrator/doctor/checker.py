@@ -30,6 +30,9 @@ CALLS_TO_DETECT = 20
 RUN, MOST_WAITING = 10, 1
 """Nobody waits for a fault any more when of 10 answers in a row that name it at most 1 was slow (a probe)."""
 
+CACHE_CALLS = "slate_cache"
+"""The cache's name among the orchestrator's dependencies."""
+
 MOST_EXTRA_LOAD = 1.1
 """A fault may not make dependencies be called more often than this, per request: retries and hedges together
 (resilience specification §5). The noise of few requests comes on top, two standard deviations of a count."""
@@ -109,8 +112,7 @@ class Claim:
 class Verdict:
     """
     One drill, judged. *detect_s* is None when nothing named the fault, or everyone waited for it to the end;
-    *extra_load* is bytes sent per computed answer to the dependency that got most more, against before; None if not
-    measured.
+    *extra_load* is calls per computed answer to the dependency that got most more, against before; None if unknown.
     """
 
     before: Figures
@@ -139,7 +141,7 @@ def judge(
     Args:
         seen: the whole history, by schedule.
         sources: names of the candidate sources, which `degraded` uses.
-        sent: bytes sent to each dependency so far, at `begins_at`, `inject_from` and `heal_from`; empty: not measured.
+        sent: calls made to each dependency so far, at `begins_at`, `inject_from` and `heal_from`; empty: not measured.
     """
     before = list(between(seen, phases.begins_at, phases.inject_from))
     during = list(between(seen, phases.inject_from, phases.heal_from))
@@ -204,14 +206,15 @@ def _computed(seen: Sequence[Seen]) -> int:
 
 
 def extra_load(sent: Sequence[Mapping[str, int]], n_before: int, n_during: int) -> float | None:
-    """The largest growth, over dependencies, of bytes sent to it per computed answer; None if not measured."""
+    """The largest growth, over dependencies, of calls per computed answer; None if not measured, or counted anew."""
     if len(sent) != 3 or not n_before or not n_during:
         return None
     began, injected, healed = sent
     grown = [
         ((healed[name] - injected[name]) / n_during) / ((injected[name] - began[name]) / n_before)
         for name in began.keys() & injected.keys() & healed.keys()
-        if injected[name] > began[name]
+        # The cache is asked by every request, computed or not.
+        if name != CACHE_CALLS and injected[name] > began[name] and healed[name] >= injected[name]
     ]
     return max(grown, default=None)
 

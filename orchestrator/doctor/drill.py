@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Self
 
 from orchestrator.doctor import history
+from orchestrator.doctor.calls import calls_made
 from orchestrator.doctor.checker import Phases, Verdict, figures_of, judge, percentile
 from orchestrator.doctor.faults import Fault
 from orchestrator.doctor.history import Seen
 from orchestrator.doctor.injection import Injector
 from orchestrator.doctor.load import Segment, Spec
 from orchestrator.doctor.mix import Shop
-from orchestrator.doctor.proxy_control import bytes_sent
 from orchestrator.doctor.system import READY_WITHIN_S, System
 
 SETTLE_S = 0.3
@@ -136,17 +136,17 @@ def drill(
         spec = replace(spec, impatient_s=IMPATIENT_S, retries=IMPATIENT_RETRIES)
     with Load(spec) as load, Injector(system, seed) as injector:
         time.sleep(SETTLE_S)
-        sent = [bytes_sent(system)]
+        sent = [calls_made(system)]
         begins_at = time.monotonic()
         time.sleep(timing.before_s)
-        sent.append(bytes_sent(system))
+        sent.append(calls_made(system))
         say("fault")
         inject_from = time.monotonic()
         injector.inject(fault.steps)
         injected_at = time.monotonic()
         time.sleep(timing.fault_s if fault.lasts_s is None else fault.lasts_s)
         injector.wait_turns(TURNS_WITHIN_S)
-        sent.append(bytes_sent(system))
+        sent.append(calls_made(system))
         heal_from = time.monotonic()
         say("heal")
         injector.heal()

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
-from contextlib import suppress
 from typing import Any
-
-from orchestrator.doctor.system import FAULT_PROXY, System
 
 CONTROL_TIMEOUT_S = 2.0
 """Judged: a proxy answers its control socket in under a millisecond; two seconds means that it is gone."""
@@ -52,22 +49,3 @@ class Control:
         """Let go; the proxy heals itself of what this connection held."""
         self._lines.close()
         self._socket.close()
-
-
-def bytes_sent(system: System) -> dict[str, int]:
-    """
-    What is behind fault proxies → bytes sent to it since the start: from outside, the nearest thing to how often it
-    is called. Empty without proxies; a proxy that does not answer is left out.
-    """
-    sent: dict[str, int] = {}
-    for proxy in system.processes():
-        if proxy.name != FAULT_PROXY or not proxy.control:
-            continue
-        with suppress(OSError, CannotInject):
-            control = Control(proxy.control)
-            try:
-                up = int(control.ask({"command": "stats"})["bytes"]["up"])
-            finally:
-                control.close()
-            sent[proxy.upstream] = sent.get(proxy.upstream, 0) + up
-    return sent

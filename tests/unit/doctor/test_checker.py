@@ -277,6 +277,8 @@ def test_load_is_per_request_and_unknown_where_nothing_was_measured():
     assert extra_load([], 10, 20) is None
     assert extra_load([{}, {}, {}], 10, 20) is None
     assert extra_load([{"cf": 5}, {"cf": 5}, {"cf": 9}], 10, 20) is None
+    assert extra_load([{"cf": 0}, {"cf": 100}, {"cf": 20}], 10, 20) is None, "an orchestrator that began anew"
+    assert extra_load([{"slate_cache": 0}, {"slate_cache": 10}, {"slate_cache": 99}], 10, 20) is None
 
 
 def test_percentiles_are_nearest_rank():
