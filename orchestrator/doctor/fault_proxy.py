@@ -116,8 +116,7 @@ class Link:
                 self.service.transport.close()
             return
         self.caller.transport.resume_reading()
-        if self._proxy.toxics:
-            self.change(self._proxy.toxics)
+        self.change(self._proxy.toxics)
 
 
 class FaultProxy:

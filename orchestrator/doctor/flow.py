@@ -71,6 +71,11 @@ class Flow:
 
     def push(self, chunk: bytes) -> None:
         """A chunk arrived, or b"" for the end of the stream."""
+        if self.target is None:
+            # asyncio of Python 3.11.2 reads once although reading was paused when the connection was made.
+            self._queue.append((0.0, chunk))
+            self._waiting += len(chunk)
+            return
         if not self.toxics and not self._queue:
             self._pass(chunk)
             return
@@ -135,7 +140,7 @@ class Flow:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if Kind.HANG in self.toxics:
+        if Kind.HANG in self.toxics or self.target is None:
             return
         now = self._now()
         while self._queue and self._queue[0][0] <= now:

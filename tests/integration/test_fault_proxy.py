@@ -88,7 +88,8 @@ async def test_without_toxics_every_byte_passes_both_ways_and_so_does_the_end():
             back = await reader.read(-1)
         stats = proxy.stats()
 
-    assert back == big
+    assert len(back) == len(big)
+    assert hash(back) == hash(big), "pytest would take minutes to show how a megabyte differs"
     assert stats["bytes"] == {"up": len(big), "down": len(big)}
     assert stats["accepted"] == 1
 
