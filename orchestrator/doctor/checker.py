@@ -134,6 +134,7 @@ def judge(
     expect: Expect,
     sources: Sequence[str],
     sent: Sequence[Mapping[str, int]] = (),
+    processes: int = 1,
 ) -> Verdict:
     """
     Judge one drill.
@@ -141,6 +142,7 @@ def judge(
     Args:
         seen: the whole history, by schedule.
         sources: names of the candidate sources, which `degraded` uses.
+        processes: orchestrators; each has breakers of its own, and sees its share of the calls.
         sent: calls made to each dependency so far, at `begins_at`, `inject_from` and `heal_from`; empty: not measured.
     """
     before = list(between(seen, phases.begins_at, phases.inject_from))
@@ -169,7 +171,7 @@ def judge(
         n = sum(any(status == "open" for _, status in one.lost) for one in during)
         claims.append(Claim("breaker stays closed", n == 0, f"open in {n} answers"))
     if expect.detect_within_s is not None:
-        claims.append(_detected(detect_s, during, phases, expect, sources))
+        claims.append(_detected(detect_s, during, phases, expect, sources, processes))
     # Per answer that was computed: one that lost something is not remembered, so fewer come from the cache while the
     # fault lasts. That is more calls and no storm; what must not grow is how many calls one computation makes.
     load = extra_load(sent, _computed(before), _computed(during))
@@ -202,7 +204,8 @@ def figures_of(seen: Sequence[Seen]) -> Figures:
 
 
 def _computed(seen: Sequence[Seen]) -> int:
-    return sum(not one.from_cache for one in seen)
+    # A remembered slate that names what was lost was fallen back on after computing.
+    return sum(not one.from_cache or bool(one.degraded) for one in seen)
 
 
 def extra_load(sent: Sequence[Mapping[str, int]], n_before: int, n_during: int) -> float | None:
@@ -331,10 +334,15 @@ def _healed(heal_s: float | None, expect: Expect) -> Claim:
 
 
 def _detected(
-    detect_s: float | None, during: Sequence[Seen], phases: Phases, expect: Expect, sources: Sequence[str]
+    detect_s: float | None,
+    during: Sequence[Seen],
+    phases: Phases,
+    expect: Expect,
+    sources: Sequence[str],
+    processes: int,
 ) -> Claim:
     seconds = max(1e-9, phases.heal_from - phases.inject_from)
     asking = sum(bool(uses(one.kind, sources) & expect.lost) and not one.from_cache for one in during) / seconds
-    limit = max(expect.detect_within_s or 0.0, CALLS_TO_DETECT / max(asking, 1e-9) + PROMISE_S)
+    limit = max(expect.detect_within_s or 0.0, CALLS_TO_DETECT * processes / max(asking, 1e-9) + PROMISE_S)
     holds = detect_s is not None and detect_s <= limit
     return Claim(f"detected within {limit:.2f} s", holds, "not" if detect_s is None else f"{detect_s:.2f} s")
