@@ -173,11 +173,20 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
         await _warm_up(running)
         # Not before: loading and the full collection of the warm-up are stalls that nobody waits for.
         loop.start()
-        degradation = Degradation(settings, pipeline, guard, told, time.monotonic, lambda: loop.lag.smoothed_s)
-        observer = asyncio.create_task(degradation.keep_observing(), name="degradation")
-        stack.callback(observer.cancel)
+        if settings.guard.enabled:
+            # A batch is to give the same whatever the load: no controller narrows it.
+            degradation = Degradation(settings, pipeline, guard, told, time.monotonic, lambda: loop.lag.smoothed_s)
+            observer = asyncio.create_task(degradation.keep_observing(), name="degradation")
+            observer.add_done_callback(_tell_if_it_failed)
+            stack.callback(observer.cancel)
         yield running
         running.is_ready = False
+
+
+def _tell_if_it_failed(observer: asyncio.Task[None]) -> None:
+    """A bug in the controller leaves the ladder where it stands; nobody would hear of it before the end."""
+    if not observer.cancelled() and (error := observer.exception()) is not None:
+        log.error("ladder_stands_still", exc_info=error)
 
 
 async def _warm_up(running: Running) -> None:
