@@ -88,28 +88,40 @@ class Replicas:
 
         Returns:
             None only when *besides* is given and nobody else is up and in service. A first attempt always gets a
-            replica: one that is down or ejected if all are (panic routing).
+            replica: if none is up and in service, one that is ejected before one that is down (panic routing). The
+            one has failed before, the other will fail.
         """
         self._sweep_if_due(now)
         count, is_up = len(self._replicas), self.is_up
-        spare = None
+        ejected = down = None
         for step in range(count):
             replica = (self._next + step) % count
-            if replica == besides or self._replicas[replica].ejected_at is not None:
+            if replica == besides:
                 continue
-            if is_up is None or is_up(replica):
+            if is_up is not None and not is_up(replica):
+                down = replica if down is None else down
+            elif self._replicas[replica].ejected_at is not None:
+                ejected = replica if ejected is None else ejected
+            else:
                 self._next = (replica + 1) % count
                 return replica
-            spare = replica if spare is None else spare
         if besides is not None:
             return None
+        spare = ejected if ejected is not None else down
         replica = self._next if spare is None else spare
         self._next = (replica + 1) % count
         return replica
 
     def record(self, now: float, replica: int, ok: bool) -> None:
-        """A call to *replica* has ended; results that say nothing about it are not recorded."""
+        """
+        A call to *replica* has ended; results that say nothing about it are not recorded.
+
+        A failure of one that is down says nothing either: `is_up` keeps it out for as long as that lasts, an ejection
+        would for seconds after it came back. So in A50, where only calls that reached a connection count.
+        """
         self._sweep_if_due(now)
+        if not ok and self.is_up is not None and not self.is_up(replica):
+            return
         known = self._replicas[replica]
         if not known.calls:
             known.since = now

@@ -52,6 +52,7 @@ from orchestrator.doctor.steps import (
 from orchestrator.doctor.system import READY_WITHIN_S, Process, System, until
 from orchestrator.doctor.toxics import Toxic
 from orchestrator.supervisor.plan import REDIS
+from orchestrator.supervisor.rolling import SETTLE_S
 
 Undo = list[Callable[[], object]]
 """What is to be called, the last first."""
@@ -260,6 +261,8 @@ class Injector:
                 self._ended.add(process.pid)
                 send([process.pid], step.number)
                 until(lambda: stop.is_set() or self._system.is_ready(self._ended), READY_WITHIN_S)
+                # What `tutti restart` leaves, so that clients have found it again before its sibling goes.
+                stop.wait(SETTLE_S)
 
         self._turns.append(self._begin(work, stop))
 

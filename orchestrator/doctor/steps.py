@@ -113,7 +113,10 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class InTurn:
-    """One process of *target* after the other gets *number*; each must be ready again before the next one's turn."""
+    """
+    One process of *target* after the other gets *number*; each must be ready again, and have been for a moment, before
+    the next one's turn.
+    """
 
     target: Target
     number: signal.Signals

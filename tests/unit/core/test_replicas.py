@@ -346,3 +346,26 @@ class TestUp:
 
         assert replicas.pick(0.0, besides=0) is None
         assert replicas.pick(0.0, besides=1) == 0
+
+    def test_one_that_failed_while_it_was_down_is_asked_again_as_soon_as_it_is_up(self):
+        up = {0: False, 1: False}
+        replicas = Replicas(2, ReplicaPolicy(), random.Random(1), up.__getitem__)
+        replicas.ejected(0.0)
+        at = judged(replicas, 0.0, r0="xxxxx", r1="xxxxx")
+
+        up[0] = True
+
+        assert replicas.ejected(at) == frozenset()
+        assert {replicas.pick(at) for _ in range(6)} == {0}
+
+    def test_one_that_was_ejected_is_asked_rather_than_one_that_is_down(self):
+        up = {0: True, 1: True}
+        replicas = Replicas(2, ReplicaPolicy(), random.Random(1), up.__getitem__)
+        replicas.ejected(0.0)
+        at = judged(replicas, 0.0, r0="xxxxx", r1=".....")
+
+        up[1] = False
+
+        assert replicas.ejected(at) == {0}
+        assert {replicas.pick(at) for _ in range(6)} == {0}
+        assert replicas.pick(at, besides=1) is None
