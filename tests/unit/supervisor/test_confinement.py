@@ -1,4 +1,4 @@
-"""A process that starts beside running ones: on one core until it is ready, then on all."""
+"""A process that starts beside running ones: on one core and nice until it is ready, then as we are."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.supervisor.confinement import confine, release
+from orchestrator.supervisor.confinement import NICER_BY, can_take_niceness_back, confine, release
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
@@ -33,6 +33,20 @@ def child():
 
 def cores_of_threads(pid):
     return [os.sched_getaffinity(int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()]
+
+
+def niceness_of_threads(pid):
+    return [os.getpriority(os.PRIO_PROCESS, int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()]
+
+
+def test_it_is_nice_until_it_is_released_and_never_where_that_is_for_good(child):
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    expected = ours + NICER_BY if can_take_niceness_back() else ours
+    assert niceness_of_threads(child) == [expected] * 2
+
+    release(child)
+
+    assert niceness_of_threads(child) == [ours] * 2
 
 
 def test_it_keeps_to_one_core_until_it_is_released_with_all_its_threads(child):
