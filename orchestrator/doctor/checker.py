@@ -39,7 +39,10 @@ CACHE_CALLS = "slate_cache"
 
 MOST_EXTRA_LOAD = 1.1
 """A fault may not make dependencies be called more often than this, per request: retries and hedges together
-(resilience specification §5). The noise of few requests comes on top, two standard deviations of a count."""
+(resilience specification §5). The noise of few requests comes on top: three standard deviations of a ratio of two
+counts, since the largest of half a dozen dependencies is taken, row after row."""
+
+NOISE_DEVIATIONS = 3.0
 
 LEAST_ANSWERS = 20
 """Fewer answers in a phase, on average of the fault and what came after it, prove nothing."""
@@ -178,10 +181,11 @@ def judge(
         claims.append(_detected(detect_s, during, phases, expect, sources, processes))
     # Per answer that was computed: one that lost something is not remembered, so fewer come from the cache while the
     # fault lasts. That is more calls and no storm; what must not grow is how many calls one computation makes.
-    load = extra_load(sent, _computed(before), _computed(during))
+    n_before, n_during = _computed(before), _computed(during)
+    load = extra_load(sent, n_before, n_during)
     # Without slates from memory everything is computed: more calls are then the point, and no retries.
     if load is not None and CACHE not in expect.lost | expect.may_lose:
-        limit = MOST_EXTRA_LOAD + 2 / math.sqrt(max(1, min(len(before), len(during))))
+        limit = MOST_EXTRA_LOAD + NOISE_DEVIATIONS * math.sqrt(1 / max(1, n_before) + 1 / max(1, n_during))
         claims.append(Claim(f"load ≤ {limit:.0%}", load <= limit, f"{load:.0%}"))
     return Verdict(figures_of(before), figures, figures_of(after), detect_s, heal_s, tuple(claims), load)
 
