@@ -34,6 +34,9 @@ CALLS_TO_DETECT = 20
 RUN, MOST_WAITING = 10, 1
 """Nobody waits for a fault any more when of 10 answers in a row that name it at most 1 was slow (a probe)."""
 
+STALE = "stale"
+"""The level of a remembered slate that is being made anew behind the answer."""
+
 CACHE_CALLS = "slate_cache"
 """The cache's name among the orchestrator's dependencies."""
 
@@ -179,8 +182,8 @@ def judge(
         claims.append(Claim("breaker stays closed", n == 0, f"open in {n} answers"))
     if expect.detect_within_s is not None:
         claims.append(_detected(detect_s, during, phases, expect, sources, processes))
-    # Per answer that was computed: one that lost something is not remembered, so fewer come from the cache while the
-    # fault lasts. That is more calls and no storm; what must not grow is how many calls one computation makes.
+    # Per slate that was made: one that lost something is not remembered, and stale ones are renewed behind answers, so
+    # more are made in one phase than in another. That is no storm; what must not grow is the calls each one makes.
     n_before, n_during = _computed(before), _computed(during)
     load = extra_load(sent, n_before, n_during)
     # Without slates from memory everything is computed: more calls are then the point, and no retries.
@@ -212,8 +215,8 @@ def figures_of(seen: Sequence[Seen]) -> Figures:
 
 
 def _computed(seen: Sequence[Seen]) -> int:
-    # A remembered slate that names what was lost was fallen back on after computing.
-    return sum(not one.from_cache or bool(one.degraded) for one in seen)
+    """Answers behind which a slate was made: at once, before falling back on a remembered one, or to renew one."""
+    return sum(not one.from_cache or bool(one.degraded) or one.level == STALE for one in seen)
 
 
 def extra_load(sent: Sequence[Mapping[str, int]], n_before: int, n_during: int) -> float | None:

@@ -265,6 +265,17 @@ def test_a_fault_that_makes_a_dependency_be_called_more_often_is_found_out():
     assert [c.name for c in judge(seen, PHASES, RERANK, SOURCES, storm).claims if not c.holds] == ["load ≤ 123%"]
 
 
+def test_a_stale_slate_counts_as_one_that_is_being_made_anew():
+    made_anew = [{"cf": 0}, {"cf": 1000}, {"cf": 2000}]
+    before = [an_answer(i / 100) for i in range(1000)]
+    during = [an_answer(10 + i / 100, 10) for i in range(1000)]
+    stale = [replace(one, from_cache=True, level="stale") for one in during]
+    served = [replace(one, from_cache=True) for one in during]
+
+    assert judge([*before, *stale], PHASES, RERANK, SOURCES, made_anew).extra_load == pytest.approx(1.0)
+    assert judge([*before, *served], PHASES, RERANK, SOURCES, made_anew).extra_load is None
+
+
 def test_without_the_cache_more_calls_are_the_point():
     storm = [{"cf": 0}, {"cf": 1000}, {"cf": 2600}]
     no_cache = Expect(may_lose=frozenset({"cache", "rerank"}))
