@@ -142,7 +142,7 @@ def crashes(names: Names) -> Sequence[Fault]:
             12,
             "nobody listens where the re-rankers were, for long",
             (Poison(Target((rank,)), gone),),
-            Expect(frozenset({RERANK}), heal_within_s=2.0),
+            Expect(frozenset({RERANK})),
             proxies,
         ),
         Fault(
@@ -188,7 +188,7 @@ def networks(names: Names) -> Sequence[Fault]:
             15,
             "every packet to and from the re-rankers is dropped",
             (Drop(Target((rank,))),),
-            Expect(frozenset({RERANK}), detect_within_s=DETECT_WITHIN_S, heal_within_s=2.0),
+            Expect(frozenset({RERANK}), detect_within_s=DETECT_WITHIN_S),
             alone,
         ),
         Fault(

@@ -301,8 +301,9 @@ WATCH_S = 0.5
 def _healthy(before: Sequence[Seen]) -> Claim:
     unclean = sum(bool(one.degraded) or one.status != 200 for one in before)
     share = unclean / len(before) if before else 1.0
-    # Judged: a busy machine loses a stage now and then; one answer in a hundred is not yet a sick system.
-    return Claim("healthy before", share <= 0.01 + 1 / max(1, len(before)), f"{unclean} of {len(before)} degraded")
+    # Judged: a busy machine loses a stage now and then, and where one drill follows the other the slow start of a
+    # breaker that closed (10 s) still sheds a call; two answers in a hundred are not yet a sick system.
+    return Claim("healthy before", share <= 0.02 + 1 / max(1, len(before)), f"{unclean} of {len(before)} degraded")
 
 
 def _answered(seen: Iterable[Seen], expect: Expect) -> Claim:
