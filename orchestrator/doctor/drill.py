@@ -146,14 +146,17 @@ def drill(
         injected_at = time.monotonic()
         time.sleep(timing.fault_s if fault.lasts_s is None else fault.lasts_s)
         injector.wait_turns(TURNS_WITHIN_S)
-        sent.append(calls_made(system))
+        if fault.lasts_s is None:
+            sent.append(calls_made(system))
         heal_from = time.monotonic()
         say("heal")
         injector.heal()
         healed_at = time.monotonic()
         if fault.lasts_s is not None:
-            # It was over by itself: what came until then was the fault.
+            # It was over by itself: what came until then was the fault. Asked only now, since an orchestrator that
+            # stands still does not answer, and waiting for it would make the fault longer.
             heal_from = healed_at
+            sent.append(calls_made(system))
         time.sleep(timing.after_s)
         ends_at = time.monotonic()
         seen = load.finish()
@@ -204,9 +207,14 @@ def measure_knee(system: System, shop: Shop, step_s: float, seed: int = 1) -> Kn
 
 
 def good_share(seen: Sequence[Seen], within_s: float = 0.1) -> float:
-    """Share of requests answered 200 with a whole slate in time: goodput over offered load."""
-    good = sum(one.status == 200 and one.n_items == one.asked and one.latency_s <= within_s for one in seen)
-    return good / max(1, len(seen))
+    """
+    Share of requests answered 200 with a whole slate in time: goodput over offered load.
+
+    Without the time in which the client itself was late: it shares the cores with what it loads, and at 680 requests a
+    second on two of them it is late more often than the answers are.
+    """
+    whole = [one for one in seen if one.status == 200 and one.n_items == one.asked]
+    return sum(one.latency_s - one.client_s <= within_s for one in whole) / max(1, len(seen))
 
 
 @contextmanager
