@@ -265,6 +265,13 @@ def test_a_fault_that_makes_a_dependency_be_called_more_often_is_found_out():
     assert [c.name for c in judge(seen, PHASES, RERANK, SOURCES, storm).claims if not c.holds] == ["load ≤ 123%"]
 
 
+def test_where_everything_was_shed_nothing_was_late():
+    shed = [replace(an_answer(i / 100), status=503, retry_after=True) for i in range(3000)]
+    claims = {c.name: c.holds for c in judge(shed, PHASES, Expect(may_shed=True), SOURCES).claims}
+
+    assert claims["p99 ≤ 100 ms"]
+
+
 def test_a_stale_slate_counts_as_one_that_is_being_made_anew():
     made_anew = [{"cf": 0}, {"cf": 1000}, {"cf": 2000}]
     before = [an_answer(i / 100) for i in range(1000)]
