@@ -150,9 +150,9 @@ def crashes(names: Names) -> Sequence[Fault]:
             13,
             "every model service is restarted, one replica after the other",
             (InTurn(Target(names.models), signal.SIGTERM),),
-            # The specification says all; on two cores the start of a process (1.3 s of imports) makes an answer in a
-            # hundred late: 98.9 % measured at 20 requests/s, every loss within a start.
-            Expect(may_lose=frozenset({names.stage(one) for one in names.models}), least_clean_share=0.98),
+            # The specification says all; on two cores the start of a process (1.3 s of imports) makes one late now
+            # and then: 933 of 934 answers clean, 98.9 % before starting processes were nice.
+            Expect(may_lose=frozenset({names.stage(one) for one in names.models}), least_clean_share=0.99),
             replicas,
         ),
         Fault(
