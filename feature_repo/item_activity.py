@@ -47,6 +47,29 @@ item_activity = FeatureView(
             tags={"sql": "count(DISTINCT user_id) FILTER (event_type = 'purchase' AND age_d <= 30)"},
         ),
         Field(
+            name="new_buyers_7d",
+            dtype=Int64,
+            description="who bought it for the first time: what draws new buyers is what can be discovered",
+            tags={"sql": "count(*) FILTER (event_type = 'purchase' AND repetition = 1 AND age_d <= 7)"},
+        ),
+        Field(
+            name="new_buyers_28d",
+            dtype=Int64,
+            tags={"sql": "count(*) FILTER (event_type = 'purchase' AND repetition = 1 AND age_d <= 28)"},
+        ),
+        Field(
+            name="events_lately",
+            dtype=Float32,
+            description="events, halved every 3 days",
+            tags={"sql": "sum(pow(2, -age_d / 3))"},
+        ),
+        Field(
+            name="rise",
+            dtype=Float32,
+            description="log of the events of this month over those of a quarter, each drawn to a little doubt",
+            tags={"sql": "ln((sum(pow(2, -age_d / 10)) + 0.5) / (sum(pow(2, -age_d / 90)) + 2))"},
+        ),
+        Field(
             name="trend",
             dtype=Float32,
             description="log of the last week's events over the weekly mean of the four weeks before",

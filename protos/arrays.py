@@ -43,6 +43,13 @@ class Rows:
         """Row *i*, a view."""
         return self.values[self.offsets[i] : self.offsets[i + 1]]
 
+    def take(self, chosen: NDArray[np.integer]) -> tuple[Rows, NDArray[np.int64]]:
+        """These rows, in this order, and where each of their values stood."""
+        lengths = np.diff(self.offsets)[chosen]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        at = np.repeat(self.offsets[:-1][chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Rows(offsets, self.values[at]), at
+
     @classmethod
     def of(cls, rows: Sequence[Sequence[int] | Int32]) -> Rows:
         """Build from one sequence a row."""

@@ -62,6 +62,14 @@ class Shoppers:
     def __len__(self) -> int:
         return len(self.history)
 
+    def take(self, chosen: NDArray[np.integer]) -> Shoppers:
+        """These shoppers, in this order."""
+        history, at = self.history.take(chosen)
+        context, _ = self.context.take(chosen)
+        return Shoppers(
+            history, self.history_types[at], self.history_ages_s[at], context, self.placements[np.asarray(chosen)]
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class GenerateQueries:

@@ -51,12 +51,13 @@ def owners(rows: Rows) -> NDArray[np.int64]:
 
 
 def weighted_items(
-    shoppers: Shoppers, n_items: int, half_life_s: float, context_strength: float
+    shoppers: Shoppers, n_items: int, half_life_s: float, context_strength: float, strongest: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Float32]:
     """
     Everything that speaks for a shopper's taste, one entry a (shopper, item) pair.
 
-    History entries of the same item add up; every context item adds *context_strength*. Keys outside
+    History entries of the same item add up, or the *strongest* alone counts; every context item counts
+    *context_strength*. Keys outside
     [0, n_items) and entries without strength are left out. Ages count from the shopper's own newest event: who comes
     back after a year is known as well as on the day they left.
 
@@ -75,8 +76,12 @@ def weighted_items(
     # Below a millionth of a view nothing can change an order, but a solve could lose its footing.
     usable = (keys >= 0) & (keys < n_items) & (weights > 1e-6)
     pairs, inverse = np.unique(rows[usable] * n_items + keys[usable], return_inverse=True)
-    summed = np.bincount(inverse, weights[usable], len(pairs)).astype(np.float32)
-    return pairs // max(n_items, 1), pairs % max(n_items, 1), summed
+    if strongest:
+        counted = np.zeros(len(pairs), np.float32)
+        np.maximum.at(counted, inverse, weights[usable])
+    else:
+        counted = np.bincount(inverse, weights[usable], len(pairs)).astype(np.float32)
+    return pairs // max(n_items, 1), pairs % max(n_items, 1), counted
 
 
 def focused(shoppers: Shoppers, rows: NDArray[np.int64], weights: Float32, context_strength: float) -> Float32:

@@ -1,4 +1,10 @@
 """
+A blend of what others' behaviour says: the simple methods of `services/chassis/affinity.py` and implicit ALS.
+
+Every method says how close each item is to the shopper; standardised over what any of them proposes, they are added up
+with weights that `train.choose` learns on the shop's own past. Which method is worth what differs from shop to shop
+and from shelf to shelf, so no weight is written here by hand.
+
 Implicit ALS, both halves of it in one formula: a row's factors are a ridge regression on the other side's.
 
 For a row with weights w over columns with factors y:
@@ -18,8 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.arrays import Float32
+from services.chassis.affinity import NAMES, standardised
 from services.chassis.model import Shoppers
-from services.chassis.signals import DAY_S, focused, weighted_items
+from services.chassis.signals import DAY_S, FOCUS_PLACEMENTS, focused, weighted_items
+
+METHODS = (*(name for name in NAMES if name != "text"), "factors")
+"""What is blended, in the order of the weights: behaviour alone; what items say is another generator's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,10 @@ class Parameters:
     """
     What decides a fit, besides data and seed. About 20 settings were compared on Online Retail's validation window;
     dimensions and half-life lie between the best two of them. context_strength is a first guess, not measured.
+
+    weights        a weight a method (METHODS), for home and category pages; chosen by `train.choose`, and equal where
+                   the past is too short to choose by
+    focus_weights  the same where the page's item or the basket decides
     """
 
     dimensions: int = 64
@@ -36,6 +50,12 @@ class Parameters:
     frequency_exponent: float = 1.0
     half_life_days: float = 30.0
     context_strength: float = 10.0
+    weights: tuple[float, ...] = (1.0,) * len(METHODS)
+    focus_weights: tuple[float, ...] = (1.0,) * len(METHODS)
+
+    def weights_on(self, placement: int) -> Float32:
+        """(len(METHODS),) float32 for a Placement of common.proto."""
+        return np.asarray(self.focus_weights if placement in FOCUS_PLACEMENTS else self.weights, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +124,25 @@ def user_vectors(
     if speaks.any():
         vectors[speaks] = solver.solve(item_factors[keys], lengths[speaks], weights)
     return vectors, speaks
+
+
+def proposed(closeness: Float32, each: int, allowed: NDArray[np.bool_] | None = None) -> NDArray[np.int32]:
+    """
+    Keys of the *each* items closest by any method, ascending.
+
+    Args:
+        closeness: (methods, n_items) float32; what is not above 0 is not proposed.
+        allowed: (n_items,), where given only these.
+    """
+    if allowed is not None:
+        closeness = np.where(allowed, closeness, 0)
+    most = min(each, closeness.shape[1])
+    top = np.argpartition(-closeness, most - 1, axis=1)[:, :most]
+    return np.unique(top[np.take_along_axis(closeness, top, 1) > 0]).astype(np.int32)
+
+
+def blend(closeness: Float32, weights: Float32) -> Float32:
+    """(len(METHODS), n) closeness of what is proposed to one shopper → scores (n,) float32."""
+    if not closeness.shape[1]:
+        return np.zeros(0, np.float32)
+    return np.asarray(weights @ standardised(closeness), np.float32)

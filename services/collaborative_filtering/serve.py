@@ -1,43 +1,81 @@
-"""Serves collaborative filtering: fold the histories in, search the items."""
+"""Serves collaborative filtering: every method's closeness to a shopper's history, blended."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
+from protos.arrays import Float32, Rows
 from protos.artefacts import Artefact
+from services.chassis.affinity import FILE, Affinities
 from services.chassis.model import Candidates, GenerateQueries, Resources
 from services.chassis.retrieval import VectorIndex
-from services.collaborative_filtering.model import Parameters, Solver, user_vectors
+from services.collaborative_filtering.model import Parameters, Solver, blend, proposed, user_vectors
 
 
 class CollaborativeFiltering:
     """A `Generator`: the shopper's history is the user tower."""
 
-    def __init__(self, version: str, index: VectorIndex, n_items: int, parameters: Parameters) -> None:
+    def __init__(self, version: str, index: VectorIndex, affinities: Affinities, parameters: Parameters) -> None:
         self.version = version
-        self._index = index
-        self._parameters = parameters
+        self._index, self._affinities, self._parameters = index, affinities, parameters
         # Dense by key: the vocabulary is one number an item, so gathering needs no second look-up.
-        self._factors = np.zeros((n_items, index.vectors.shape[1]), np.float32)
+        self._factors = np.zeros((affinities.n_items, index.vectors.shape[1]), np.float32)
         self._factors[index.keys] = index.vectors
         self._solver = Solver(
             gram=np.float32(parameters.unobserved_weight) * (self._factors.T @ self._factors),
             unobserved_weight=parameters.unobserved_weight,
             regularisation=parameters.regularisation,
             frequency_exponent=parameters.frequency_exponent,
-            n=n_items,
+            n=affinities.n_items,
         )
 
     def generate(self, queries: GenerateQueries) -> Candidates:
-        """Items by inner product with the folded-in shopper; an empty row for a shopper nothing is known of."""
-        vectors, speaks = user_vectors(self._solver, self._factors, queries.shoppers, self._parameters)
-        return self._index.candidates(queries, vectors, speaks)
+        """The best by the blend; an empty row for a shopper nothing is known of."""
+        rows: list[NDArray[np.int32]] = []
+        scores: list[Float32] = []
+        for i, (keys, closeness) in enumerate(self.closeness(queries)):
+            score = blend(closeness, self._parameters.weights_on(int(queries.shoppers.placements[i])))
+            # Ties by key, so that neither the batch nor numpy decides an order that scores leave open.
+            order = np.lexsort((keys, -score))[: queries.counts[i]]
+            rows.append(keys[order])
+            scores.append(score[order])
+        return Candidates(Rows.of(rows), np.concatenate([*scores, np.empty(0, np.float32)]))
+
+    def closeness(self, queries: GenerateQueries) -> Iterator[tuple[NDArray[np.int32], Float32]]:
+        """For one query after the other: keys (n,) that any method proposes, and their closeness (METHODS, n)."""
+        shoppers = queries.shoppers
+        vectors, speaks = user_vectors(self._solver, self._factors, shoppers, self._parameters)
+        found = self._index.candidates(queries, vectors, speaks).rows
+        methods = self._affinities.of(shoppers, self._parameters.context_strength)
+        for i, closeness in enumerate(methods):
+            # The first row is the shopper's own items: what nobody else ever touched is no matter of company.
+            if not speaks[i] and not closeness[1:].any():
+                yield np.empty(0, np.int32), np.empty((len(closeness) + 1, 0), np.float32)
+                continue
+            keys = proposed(closeness, int(queries.counts[i]), self._allowed(queries, i))
+            keys = np.union1d(keys, found.row(i))
+            factors = np.maximum(self._factors[keys] @ vectors[i], 0)
+            yield keys, np.vstack([closeness[:, keys], factors[None]])
+
+    def _allowed(self, queries: GenerateQueries, i: int) -> NDArray[np.bool_] | None:
+        exclude, within = queries.exclude.row(i), queries.within.row(i)
+        if not len(within) and not len(exclude):
+            return None
+        n_items = self._affinities.n_items
+        allowed = np.full(n_items, not len(within))
+        allowed[within[(within >= 0) & (within < n_items)]] = True
+        allowed[exclude[(exclude >= 0) & (exclude < n_items)]] = False
+        return allowed
 
 
 def load(artefact: Artefact, resources: Resources) -> CollaborativeFiltering:
     """Open a verified artefact; *resources* are not needed."""
     del resources
-    size = int(artefact.manifest.vocabulary["size"])
-    return CollaborativeFiltering(
-        artefact.version, VectorIndex.load(artefact), size, Parameters(**artefact.manifest.parameters)
-    )
+    stored = dict(artefact.manifest.parameters)
+    for name in ("weights", "focus_weights"):
+        stored[name] = tuple(stored[name])
+    affinities = Affinities.of_arrays(artefact.arrays(FILE))
+    return CollaborativeFiltering(artefact.version, VectorIndex.load(artefact), affinities, Parameters(**stored))

@@ -2,8 +2,9 @@
 One row of numbers for each candidate: the only place where the re-ranker's inputs are made, in training and serving.
 
 Pure numpy. The rule: `Features.rows` sees what a request carries and what the artefact holds, nothing else, so
-what training taught is what serving asks. Blocks, in order: sources, the shopper, the item, shopper × item,
-history × item, the query.
+what training taught is what serving asks. Blocks, in order: sources, the shopper, the item, shopper × item, the pair,
+closeness, the query. Closeness is computed here for every candidate and not taken from who proposed it, so a lost
+source changes which candidates there are, never what is known of one.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.arrays import Float32, Rows
+from protos.arrays import Float32
 from protos.tutti.v1 import common_pb2
+from services.chassis.affinity import Affinities, standardised
 from services.chassis.model import RerankQueries, Shoppers
-from services.chassis.signals import DAY_S, owners, weighted_items
+from services.chassis.signals import DAY_S, owners
 from services.reranking.encoding import Encoded, Encoder, signed_log
-from services.reranking.neighbours import Neighbours
 
 # Reciprocal rank fusion's flattening constant; borrowed from Cormack et al., SIGIR 2009, like the orchestrator's.
 _RRF_K = 60.0
 # What "never" counts as, in days: beyond every recency that can be told apart.
 _NEVER_D = 730.0
-# Half-lives at which a shopper's own history is summed, days: this visit, this month, this year.
-_HALF_LIVES_D = (2.0, 30.0, 180.0)
+# Half-lives at which what a shopper bought of an item is summed, days: this month, this year.
+_HALF_LIVES_D = (30.0, 180.0)
+# What an item on the page or in the basket counts beside the history; a purchase of now counts 5.
+_CONTEXT_STRENGTH = 10.0
 _PLACEMENTS = (
     common_pb2.PLACEMENT_HOME,
     common_pb2.PLACEMENT_ITEM,
@@ -103,10 +106,10 @@ class ItemTable:
 
 @dataclass(frozen=True)
 class Features:
-    """The feature function with everything it needs: the layout and what goes with what."""
+    """The feature function with everything it needs: the layout and what is close to what."""
 
     layout: Layout
-    neighbours: Neighbours
+    affinities: Affinities
 
     def rows(self, queries: RerankQueries, items: ItemTable) -> Encoded:
         """
@@ -120,14 +123,17 @@ class Features:
         item = items.encoded.take(at)
         user_rows = user.take(row)
         same, near = self._crosses(queries, items, row, at)
+        pairs = _pairs(queries.shoppers, row, queries.candidates.values)
         dense = [
             _sources(self.layout.sources, queries, row),
             user_rows.dense,
             item.dense,
             same,
             near,
-            self._history(queries, row),
+            pairs,
+            self._closeness(queries),
             _query(queries.shoppers)[row],
+            _known_share(pairs, row, len(queries.candidates))[row],
         ]
         return Encoded(np.hstack(dense).astype(np.float32), np.hstack([user_rows.codes, item.codes]).astype(np.int64))
 
@@ -145,21 +151,29 @@ class Features:
             near[:, 2 * i + 1] = np.nan_to_num(np.abs(gap), nan=0.0)
         return same, near
 
-    def _history(self, queries: RerankQueries, row: NDArray[np.int64]) -> Float32:
-        """What this shopper did with this very item, and how close the item is to everything else they touched."""
-        shoppers, keys = queries.shoppers, queries.candidates.values
-        n_items = len(self.neighbours.keys)
-        columns = [_pairs(shoppers, row, keys)]
-        context = _context_only(shoppers)
-        for half_life_d in _HALF_LIVES_D:
-            who, what, weight = weighted_items(shoppers, n_items, half_life_d * DAY_S, context_strength=0.0)
-            closeness = self.neighbours.closeness(who, what, weight, row, keys)
-            total = np.bincount(who, weight, len(shoppers))[row]
-            share = np.divide(closeness, total, out=np.zeros_like(closeness), where=total > 0)
-            columns += [signed_log(closeness)[:, None], share[:, None]]
-        who, what, weight = weighted_items(context, n_items, DAY_S, context_strength=1.0)
-        columns.append(self.neighbours.closeness(who, what, weight, row, keys)[:, None])
-        return np.hstack(columns).astype(np.float32)
+    def _closeness(self, queries: RerankQueries) -> Float32:
+        """
+        For each method its closeness, standardised within the query, and the logarithm of the rank there; then the sum
+        and the largest of the standardised ones.
+        """
+        keys, offsets = queries.candidates.values, queries.candidates.offsets
+        methods = len(self.affinities.names)
+        out = np.zeros((len(keys), 3 * methods + 2), np.float32)
+        for i, closeness in enumerate(self.affinities.of(queries.shoppers, _CONTEXT_STRENGTH)):
+            own = slice(offsets[i], offsets[i + 1])
+            known = (keys[own] >= 0) & (keys[own] < self.affinities.n_items)
+            if not known.any():
+                continue
+            value = closeness[:, np.where(known, keys[own], 0)] * known
+            z = standardised(value)
+            order = np.argsort(-value, axis=1, kind="stable")
+            rank = np.empty_like(order)
+            np.put_along_axis(rank, order, np.arange(value.shape[1])[None], axis=1)
+            # What a method knows nothing of shares the last place.
+            rank = np.where(value > 0, rank, value.shape[1])
+            summary = np.vstack([z.sum(0), z.max(0)])
+            out[own] = np.vstack([signed_log(value), z, np.log1p(rank), summary]).T
+        return out
 
 
 def _meet(user: Sequence[str], item: Sequence[str], prefix: str) -> tuple[tuple[int, int], ...]:
@@ -221,7 +235,7 @@ def _pairs(shoppers: Shoppers, row: NDArray[np.int64], keys: NDArray[np.int32]) 
         np.minimum.at(last, at[chosen], days[chosen])
         columns += [np.log1p(count), 1 / (1 + last / 7), 1 / (1 + last / 60)]
     bought = np.isin(types, _BOUGHT)
-    for half_life_d in _HALF_LIVES_D[1:]:
+    for half_life_d in _HALF_LIVES_D:
         columns.append(np.log1p(np.bincount(at[bought], np.exp2(-days[bought] / half_life_d), m)))
     # Due: days since the last purchase over the mean days between purchases; 1 means "about now", 0 means no rhythm.
     first, last = np.zeros(m, np.float32), np.full(m, _NEVER_D, np.float32)
@@ -246,6 +260,11 @@ def _query(shoppers: Shoppers) -> Float32:
     return np.column_stack([placements, np.log1p(events), np.log1p(away), np.log1p(looked_at)]).astype(np.float32)
 
 
-def _context_only(shoppers: Shoppers) -> Shoppers:
-    nothing = Rows.empty(len(shoppers))
-    return Shoppers(nothing, np.empty(0, np.uint8), np.empty(0, np.float32), shoppers.context, shoppers.placements)
+def _known_share(pairs: Float32, row: NDArray[np.int64], n_queries: int) -> Float32:
+    """
+    Part of a query's candidates that the shopper touched before (q, 1): none where what was seen is left out, and then
+    all that counts is how well new things are ordered.
+    """
+    touched = (pairs[:, :9:3] > 0).any(1)
+    share = np.bincount(row, touched, n_queries) / np.maximum(np.bincount(row, minlength=n_queries), 1)
+    return share[:, None].astype(np.float32)

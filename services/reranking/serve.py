@@ -1,11 +1,12 @@
 """
-Serves the re-ranker: features in numpy, the network in onnxruntime, items from Feast's online store.
+Serves the re-ranker: features in numpy, network and trees in onnxruntime, items from Feast's online store.
 
 While Redis is down, or when there is none, the item features that training saw are used: a little old, never missing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -17,14 +18,18 @@ from protos import vocabulary
 from protos.arrays import Float32
 from protos.artefacts import Artefact
 from protos.feast_layout import ReadPlan
+from services.chassis import affinity
+from services.chassis.affinity import Affinities
 from services.chassis.item_matrix import ItemMatrix
 from services.chassis.model import FeatureSkew, RerankQueries, Resources
+from services.reranking.blend import Blend
 from services.reranking.model import Features, ItemTable, Layout
-from services.reranking.neighbours import Neighbours
 
 NETWORK_FILE = "network.onnx"
+TREES_FILE = "trees.onnx"
+BLEND_FILE = "blend.json"
 LAYOUT_FILE = "layout.json"
-NEIGHBOURS_FILE = "neighbours.npz"
+AFFINITIES_FILE = affinity.FILE
 ITEMS_FILE = "items.npz"
 PLAN_FILE = "read_plan.json"
 
@@ -42,19 +47,31 @@ class ItemFeatures(Protocol):
 class Reranking:
     """A `Ranker`: one row a candidate, one score a row."""
 
-    def __init__(self, version: str, plan: ReadPlan, features: Features, network: bytes, items: ItemFeatures) -> None:
+    def __init__(
+        self,
+        version: str,
+        plan: ReadPlan,
+        features: Features,
+        learners: Mapping[str, bytes],
+        blend: Blend,
+        items: ItemFeatures,
+    ) -> None:
+        """*learners*: ONNX graphs by file name; one that has no say in *blend* may be absent."""
         self.version = version
         self.feature_digest = plan.digest
-        self._features = features
+        self._features, self._blend = features, blend
         options = onnxruntime.SessionOptions()
         # One thread: calls come one at a time, and the machine's other cores belong to the other services.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        self._network, self._trees = (
+            onnxruntime.InferenceSession(learners[name], options, providers=["CPUExecutionProvider"]) if share else None
+            for name, share in ((NETWORK_FILE, blend.network), (TREES_FILE, blend.trees))
+        )
         self._items = items
         self._table = self._encode()
 
     def rank(self, queries: RerankQueries) -> Float32:
-        """Scores (n,) float32 aligned with the candidates; see `Ranker`."""
+        """How likely each candidate is wanted, (n,) float32 in (0, 1); see `Ranker`."""
         if queries.feature_digest != self.feature_digest:
             raise FeatureSkew(queries.feature_digest, self.feature_digest)
         if not len(queries.candidates.values):
@@ -62,8 +79,12 @@ class Reranking:
         if self._items.numeric is not self._seen:
             self._table = self._encode()
         rows = self._features.rows(queries, self._table)
-        (scores,) = self._session.run(None, {"dense": rows.dense, "codes": rows.codes})
-        return np.nan_to_num(np.asarray(scores, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        by_network = by_trees = np.zeros(len(rows.dense), np.float32)
+        if self._network is not None:
+            (by_network,) = self._network.run(None, {"dense": rows.dense, "codes": rows.codes})
+        if self._trees is not None:
+            (by_trees,) = self._trees.run(None, {"dense": rows.dense})
+        return self._blend.of(by_network, by_trees)
 
     def _encode(self) -> ItemTable:
         # Encoded once a refresh instead of once a call: items change by the minute, calls come by the millisecond.
@@ -82,13 +103,15 @@ def load(artefact: Artefact, resources: Resources) -> Reranking:
     """Open a verified artefact; with *resources.redis_url* item features follow the online store."""
     plan = ReadPlan.load(artefact.file(PLAN_FILE))
     layout = Layout.from_json(artefact.json(LAYOUT_FILE))
-    table = artefact.arrays(NEIGHBOURS_FILE)
-    neighbours = Neighbours(table["keys"], table["similarities"].astype(np.float32))
+    affinities = Affinities.of_arrays(artefact.arrays(AFFINITIES_FILE))
     stored = artefact.arrays(ITEMS_FILE)
     snapshot = Snapshot(stored["numeric"], stored["categorical"].astype(object))
     items = snapshot if resources.redis_url is None else _live(plan, snapshot, resources.data, resources.redis_url)
-    network = artefact.file(NETWORK_FILE).read_bytes()
-    return Reranking(artefact.version, plan, Features(layout, neighbours), network, items)
+    blend = Blend(**artefact.json(BLEND_FILE))
+    learners = {
+        name: artefact.file(name).read_bytes() for name in (NETWORK_FILE, TREES_FILE) if name in artefact.manifest.files
+    }
+    return Reranking(artefact.version, plan, Features(layout, affinities), learners, blend, items)
 
 
 def _live(plan: ReadPlan, snapshot: Snapshot, data: Path, redis_url: str) -> ItemFeatures:

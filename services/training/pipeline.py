@@ -39,7 +39,7 @@ POPULAR = "popular"
 REPORT_FILE = "training.json"
 
 # Raised when training would come out differently from the same data; so a data directory is trained anew.
-RECIPE = 1
+RECIPE = 2
 
 Progress = Callable[[str], None]
 
@@ -63,6 +63,7 @@ class _Run:
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
     timeless: dict[str, Generator] = field(default_factory=dict)
+    parameters: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def models(self) -> Path:
@@ -115,6 +116,7 @@ def train(
     with run.step(f"computing features at {len(moments)} moments"):
         features.compute(data, moments)
         plan = features.compile_plan(data)
+    _choose(run, everything.before(taught[0].start_us) if taught else everything)
     learnt = [_lesson(run, everything, plan, w, i) for i, w in enumerate(taught, 1)]
     learnt = [lesson for lesson in learnt if (lesson.gains > 0).any()]
     published = [_fit_generator(run, run.models, spec, everything) for spec in sources]
@@ -130,12 +132,25 @@ def train(
     return _report(run, fingerprint, everything, published)
 
 
+def _choose(run: _Run, past: Dataset) -> None:
+    """
+    Let generators that can (`train.choose`) choose their parameters once, on what came before every lesson.
+
+    So all fits of a run are of one kind, and no lesson is taught by what was chosen on its own window.
+    """
+    for spec in run.sources:
+        choose = getattr(service(spec.name, "train"), "choose", None)
+        if choose is not None and len(past):
+            with run.step(f"choosing {spec.name}'s parameters"), repeatable(run.seed):
+                run.parameters[spec.name] = choose(past, run.seed)
+
+
 def _fit_generator(run: _Run, models: Path, spec: SourceSpec, dataset: Dataset) -> Artefact:
     module = service(spec.name, "train")
     with run.step(f"fitting {spec.name} before {iso(dataset.until_us)[:10]}"):
         staged = registry.staging(models, spec.name)
         with repeatable(run.seed):
-            fitted = module.fit(dataset, {}, run.seed, staged)
+            fitted = module.fit(dataset, run.parameters.get(spec.name, {}), run.seed, staged)
         return registry.publish(models, spec.name, "generator", staged, fitted, dataset, run.seed)
 
 

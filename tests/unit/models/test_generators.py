@@ -1,5 +1,7 @@
 """What each generator is for: taste from company, and items nobody has touched."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from services.chassis.model import GenerateQueries, Resources, Shoppers
 from services.chassis.retrieval import VectorIndex
 from services.collaborative_filtering import serve as cf_serve
 from services.collaborative_filtering import train as cf_train
-from services.collaborative_filtering.model import Solver
+from services.collaborative_filtering.model import METHODS, Solver
 from services.content_based import serve as cb_serve
 from services.content_based import train as cb_train
 from services.training import popular, registry
@@ -94,6 +96,51 @@ def test_folding_in_solves_the_formula():
 
     left = 0.5 * everything.T @ everything + (factors.T * weights) @ factors + 0.1 * (4 + 0.5 * 10) * np.eye(3)
     np.testing.assert_allclose(found, np.linalg.solve(left, factors.T @ weights), rtol=1e-4)
+
+
+def test_what_is_left_out_or_outside_is_never_proposed(collaborative):
+    wanted = ask([0, 2, 4], count=10)
+    bounded = replace(wanted, within=Rows.of([[6, 8, 10, 12]]), exclude=Rows.of([[8, 99]]))
+    without = replace(wanted, exclude=Rows.of([[0, 2, 4, -1, 10_000]]))
+
+    assert set(collaborative.generate(bounded).rows.row(0).tolist()) == {6, 10, 12}
+    assert not {0, 2, 4} & set(collaborative.generate(without).rows.row(0).tolist())
+
+
+def test_scores_fall_and_no_key_stands_twice(collaborative):
+    answer = collaborative.generate(ask([0, 2, 4], count=40))
+
+    assert (np.diff(answer.scores) <= 0).all()
+    assert len(set(answer.rows.values.tolist())) == len(answer.rows.values) > 10
+
+
+def test_weights_go_to_the_method_that_found_what_was_wanted():
+    rng = np.random.default_rng(0)
+    lists = []
+    for _ in range(50):
+        closeness = rng.normal(size=(3, 30)).astype(np.float32)
+        gain = np.zeros(30, np.float32)
+        gain[np.argmax(closeness[1])] = 1
+        lists.append((closeness, gain))
+
+    weights = cf_train.blend_weights(lists)
+
+    assert weights[1] == 1.0
+    assert max(weights[0], weights[2]) < 0.2
+    assert min(weights) >= 0
+
+
+def test_weights_are_chosen_on_the_past_and_kept_with_the_model(tmp_path):
+    chosen = cf_train.choose(DATASET, 7)
+
+    assert "weights" in chosen  # of pages and baskets this shop has too few to choose by
+    assert all(len(weights) == len(METHODS) and max(weights) == 1 for weights in chosen.values())
+    model = fitted("collaborative_filtering", cf_train, cf_serve, tmp_path, dimensions=8, **chosen)
+    assert model.generate(ask([0, 2, 4])).rows.row(0).size == 5
+
+
+def test_a_past_too_short_to_choose_by_leaves_the_weights_equal():
+    assert cf_train.choose(DATASET.before(int(DATASET.at_us[1])), 7) == {}
 
 
 def test_full_solves_lower_the_error_on_what_was_observed():

@@ -8,10 +8,13 @@ import torch
 from protos.arrays import Rows
 from protos.tutti.v1 import common_pb2
 from services.chassis.model import RerankQueries, Shoppers
+from services.reranking import trees
+from services.reranking.blend import Blend, calibrated, expected_calibration_error, mixed
 from services.reranking.encoding import Encoder
 from services.reranking.model import Features, ItemTable, Layout
-from services.reranking.neighbours import Neighbours, learn
 from services.reranking.network import CrossNetwork, write_onnx
+from services.training import affinity
+from tests.support.small_dataset import a_dataset
 
 DAY_S = 86_400.0
 N_ITEMS = 8
@@ -29,8 +32,7 @@ ITEM = Encoder.learn(
     np.array([["a"], ["b"]] * 4, object),
 )
 LAYOUT = Layout.of(["cf", "cb"], USER, ITEM)
-NEIGHBOURS = learn(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 2, 3]), np.ones(6, np.float32), (3, N_ITEMS))
-FEATURES = Features(LAYOUT, NEIGHBOURS)
+FEATURES = Features(LAYOUT, affinity.learn(a_dataset()))
 ITEMS = ItemTable.of(LAYOUT, np.arange(N_ITEMS, dtype=np.float32)[:, None], np.array([["a"], ["b"]] * 4, object))
 
 
@@ -99,24 +101,23 @@ def test_a_recent_purchase_of_this_item_is_nearer_than_an_old_one():
     assert not np.allclose(rows[0], rows[1])
 
 
-def test_neighbours_are_those_wanted_by_the_same_shoppers():
-    assert NEIGHBOURS.keys[0, 0] == 1
-    assert NEIGHBOURS.similarities[0, 0] == pytest.approx(1.0)
-    assert NEIGHBOURS.keys[5, 0] == -1
+def test_closeness_is_known_of_a_candidate_whoever_proposed_it():
+    some = np.array([[3.0, np.nan], [2.0, 7.0]], np.float32)
+    none = np.full((2, 2), np.nan, np.float32)
+
+    found = FEATURES.rows(some_queries([[0, 2]], [[4, 6]], scores=some), ITEMS).dense
+    unfound = FEATURES.rows(some_queries([[0, 2]], [[4, 6]], scores=none), ITEMS).dense
+
+    sources = 4 * len(LAYOUT.sources) + 3
+    np.testing.assert_array_equal(found[:, sources:], unfound[:, sources:])
 
 
-def test_closeness_adds_up_weight_times_similarity_and_gives_a_repeated_candidate_the_same():
-    table = Neighbours(np.array([[1, 2], [0, -1], [0, -1]], np.int32), np.array([[0.5, 0.25], [0.5, 0], [0.25, 0]]))
+def test_the_rows_say_whether_what_was_touched_is_left_out():
+    everything = FEATURES.rows(some_queries([[0, 1, 2, 3]], [[0, 1]]), ITEMS).dense[:, -1]
+    new_alone = FEATURES.rows(some_queries([[2, 3]], [[0, 1]]), ITEMS).dense[:, -1]
 
-    close = table.closeness(
-        np.array([0, 0, 1]),
-        np.array([0, 1, 0]),
-        np.array([2.0, 1.0, 4.0], np.float32),
-        np.array([0, 0, 0, 1]),
-        np.array([1, 2, 1, 2]),
-    )
-
-    assert close.tolist() == [1.0, 0.5, 1.0, 1.0]
+    assert everything.tolist() == [0.5] * 4
+    assert new_alone.tolist() == [0.0] * 2
 
 
 def test_encoders_name_gaps_and_strangers():
@@ -161,3 +162,75 @@ def test_a_network_without_categorical_columns_is_exported_too(tmp_path):
     session = onnxruntime.InferenceSession((tmp_path / "network.onnx").read_bytes())
     (scores,) = session.run(None, {"dense": np.ones((2, 3), np.float32), "codes": np.zeros((2, 0), np.int64)})
     assert scores.shape == (2,)
+
+
+def some_lists(seed=0, lists=60, rows=20):
+    """Lists in which the first column decides what is wanted, the second is noise."""
+    rng = np.random.default_rng(seed)
+    dense = rng.normal(size=(lists * rows, 2)).astype(np.float32)
+    gains = np.where(dense[:, 0] + 0.3 * rng.normal(size=len(dense)) > 1.2, 2.0, 0.0).astype(np.float32)
+    return dense, gains, np.full(lists, rows)
+
+
+def test_onnx_trees_score_as_lightgbm_does_also_on_its_own_thresholds(tmp_path):
+    dense, gains, lengths = some_lists()
+    booster = trees.learn(dense, gains, lengths, trees.Parameters(trees=20, min_rows_a_leaf=5), 7)
+    trees.write_onnx(booster, tmp_path / "trees.onnx")
+    session = onnxruntime.InferenceSession((tmp_path / "trees.onnx").read_bytes())
+    splits = booster.trees_to_dataframe()["threshold"].dropna().to_numpy(np.float32)
+    on_the_edge = np.column_stack([splits, np.zeros_like(splits)])
+
+    for rows in (dense, on_the_edge):
+        (scores,) = session.run(None, {"dense": rows})
+        np.testing.assert_allclose(scores, booster.predict(rows), atol=1e-5)
+
+
+def test_trees_learn_what_decides_and_come_out_the_same_twice():
+    dense, gains, lengths = some_lists()
+    used = trees.Parameters(trees=30, min_rows_a_leaf=5)
+
+    once, again = (trees.learn(dense, gains, lengths, used, 7) for _ in range(2))
+
+    np.testing.assert_array_equal(once.predict(dense), again.predict(dense))
+    unseen, wanted, _ = some_lists(seed=1)
+    scores = once.predict(unseen)
+    assert scores[wanted > 0].mean() > scores[wanted == 0].mean() + 1
+
+
+def test_a_blend_is_a_probability_in_the_order_of_its_parts():
+    network, by_trees = np.array([0.0, 1.0, 2.0], np.float32), np.array([5.0, 0.0, 9.0], np.float32)
+
+    likely = Blend(1.0, 0.5, 2.0, -3.0).of(network, by_trees)
+
+    assert np.argsort(likely).tolist() == np.argsort(network + 0.5 * by_trees).tolist()
+    assert ((likely > 0) & (likely < 1)).all()
+    assert np.isfinite(Blend().of(np.array([np.nan, np.inf], np.float32), np.zeros(2, np.float32))).all()
+
+
+def test_either_learner_has_the_share_of_the_spread_that_it_was_given():
+    network, by_trees = np.array([0.0, 2.0], np.float32), np.array([0.0, 20.0], np.float32)
+
+    a, b = mixed(0.25, network, by_trees)
+
+    assert (a * network).std() == pytest.approx(0.75)
+    assert (b * by_trees).std() == pytest.approx(0.25)
+
+
+def test_calibration_finds_the_line_that_made_the_clicks():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=50_000)
+    wanted = rng.random(len(scores)) < 1 / (1 + np.exp(-(1.5 * scores - 2)))
+
+    slope, intercept = calibrated(scores, wanted)
+
+    assert slope == pytest.approx(1.5, abs=0.05)
+    assert intercept == pytest.approx(-2, abs=0.05)
+    likely = Blend(1.0, 0.0, slope, intercept).of(scores.astype(np.float32), np.zeros(len(scores), np.float32))
+    assert expected_calibration_error(likely, wanted) < 0.01
+    assert expected_calibration_error(likely / 2, wanted) > 0.05
+
+
+def test_scores_that_say_nothing_are_calibrated_without_turning_the_order():
+    slope, _ = calibrated(np.array([3.0, 2.0, 1.0]), np.array([False, False, True]))
+
+    assert slope > 0

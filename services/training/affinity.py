@@ -1,0 +1,255 @@
+"""
+Learns what `services/chassis/affinity.py` reads: tables of nearest items, and shoppers to be compared with.
+
+One entry a (shopper, item) pair, its strongest event, halved with age: not the sum, since a wholesaler's fortieth order
+of one thing says little about what else to offer (Online Retail, validation window, discovery ndcg@10: item-kNN .069
+with sums and .089 with maxima, EASE .096 and .104). The rule: whatever grows with the square of something is bounded,
+and the bound says what it costs.
+"""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from protos.arrays import Float32
+from services.chassis.affinity import Affinities, Peers, Table
+from services.chassis.signals import DAY_S, STRENGTH, strengths
+from services.training.dataset import Dataset, Items
+
+K = 100
+"""
+Items kept that speak for an item, the nearest. Kept by what is spoken for: kept by who speaks, the popular neighbours
+crowd everything else out (Online Retail, validation window, discovery ndcg@10 of item-kNN: .073 against .087).
+"""
+
+LINEAR_ITEMS = 6_000
+"""
+Items in the linear model, the most wanted first. Derived: it inverts a dense matrix, 0.3 GB and 20 s of one core at
+this size; the cube of more. The others have no row and lean on the other methods.
+"""
+
+PEERS = 20_000
+"""Shoppers to be compared with, the latest first. Derived: 60 items each are 1.2 M entries, 15 MB."""
+
+MOST_PEERS = 200
+"""Who has a say; from 50 to 400 the same to .002 ndcg@10 on Online Retail's validation window."""
+
+_MAX_ITEMS_A_ROW = 300
+"""
+Items of one shopper, or of one session, that are compared with each other, the strongest first: without a bound one
+wholesaler with 2,000 items costs as much as all households together.
+"""
+
+_SHRINK = 2.0
+"""Added to the product of two items' lengths: what two shoppers have in common is little evidence."""
+
+_BASKET_SHRINK = 5.0
+"""The same for sessions, of which there are more."""
+
+_LINEAR_RIDGE = 30.0
+"""A fresh purchase of both adds 1 to a pair. Of 10 and 30 the better on Online Retail's validation window."""
+
+_HALF_LIVES_D = {"cosine": 60.0, "linear": 60.0, "basket": 180.0, "likeness": 90.0, "wants": 14.0}
+"""Like `affinity.HALF_LIVES_D`, for the events that are learnt from."""
+
+_BLOCK = 1024
+"""Rows of an item × item product that are dense at once. Derived: 1024 × 50,000 float32 are 200 MB."""
+
+_WORD = re.compile(r"\w\w+")
+
+_RECENT: list[tuple[weakref.ref[Dataset], Affinities]] = []
+"""Generator and re-ranker are fitted on the very same past, one after the other: the second need not learn it again."""
+
+
+def learn(dataset: Dataset) -> Affinities:
+    """Everything from all events of *dataset*. The last answer is remembered for as long as its dataset lives."""
+    for known, affinities in _RECENT:
+        if known() is dataset:
+            return affinities
+    shape = (len(dataset.user_ids), dataset.n_items)
+    wanted = {name: _matrix(dataset, half_life, shape) for name, half_life in _HALF_LIVES_D.items()}
+    tables = {
+        "cosine": cosines(wanted["cosine"], _SHRINK),
+        "linear": linear(wanted["linear"]),
+        "basket": cosines(_sessions(dataset), _BASKET_SHRINK),
+        "text": cosines(texts(dataset.items).T.tocsr(), 0.0),
+    }
+    affinities = Affinities(tables, peers(dataset, wanted["likeness"], wanted["wants"]))
+    _RECENT[:] = [(weakref.ref(dataset), affinities)]
+    return affinities
+
+
+def cosines(rows: Any, shrink: float) -> Table:
+    """
+    Cosine between the columns of *rows*, sparse (n, n_items): Σ ab / (|a| |b| + shrink).
+
+    Source: Deshpande and Karypis, TOIS 2004, with the usual shrinkage.
+    """
+    rows = _bounded(rows)
+    lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(0)).ravel())
+    columns = rows.tocsc()
+
+    def block(start: int, end: int) -> Float32:
+        product = np.asarray((columns[:, start:end].T @ rows).todense(), np.float32)
+        scale = lengths[start:end, None] * lengths[None, :] + shrink
+        np.divide(product, scale, out=product, where=product > 0)
+        return product
+
+    return _nearest(block, rows.shape[1])
+
+
+def linear(rows: Any) -> Table:
+    """
+    EASE: the ridge regression of each item's column on all others, diagonal zero, in closed form; weights above 0.
+
+    Source: Steck, WWW 2019.
+    """
+    n_items = rows.shape[1]
+    strength = np.asarray(rows.sum(0)).ravel()
+    kept = np.sort(np.argsort(-strength, kind="stable")[:LINEAR_ITEMS])
+    kept = kept[strength[kept] > 0]
+    if not len(kept):
+        return Table(np.zeros(n_items + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+    own = _bounded(rows[:, kept])
+    gram = np.asarray((own.T @ own).todense(), np.float64)
+    gram[np.diag_indices_from(gram)] += _LINEAR_RIDGE
+    inverse = np.linalg.inv(gram)
+    # Row j: what every other item says about item j.
+    weights = (-inverse / np.diag(inverse)[:, None]).astype(np.float32)
+    near = _nearest(lambda start, end: weights[start:end].copy(), len(kept))
+    lengths = np.zeros(n_items, np.int64)
+    lengths[kept] = np.diff(near.offsets)
+    return Table(np.concatenate([[0], np.cumsum(lengths)]), kept[near.keys].astype(np.int32), near.strengths)
+
+
+def texts(items: Items) -> Any:
+    """
+    TF-IDF of each item's title, category and brand, words and pairs of words; CSR (n_items, n_terms), unit rows.
+
+    Descriptions are left out: they are long, and content-based retrieval reads them. Words in only one item bring
+    nobody together and are dropped.
+    """
+    number: dict[str, int] = {}
+    rows: list[int] = []
+    columns: list[int] = []
+    for row, words in enumerate(zip(items.titles, items.categories, items.brands, strict=True)):
+        for part in words:
+            found = _WORD.findall(str(part).lower())
+            for term in [*found, *(f"{a} {b}" for a, b in pairwise(found))]:
+                rows.append(row)
+                columns.append(number.setdefault(term, len(number)))
+    n = len(items.titles)
+    counts = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), (n, max(len(number), 1)))
+    counts.sum_duplicates()
+    documents = np.bincount(counts.indices, minlength=counts.shape[1])
+    counts = counts[:, documents > 1].tocsr()
+    inverse = 1 + np.log((1 + n) / (1 + documents[documents > 1]))
+    counts.data = ((1 + np.log(counts.data)) * inverse[counts.indices]).astype(np.float32)
+    lengths = np.sqrt(np.asarray(counts.multiply(counts).sum(1)).ravel())
+    return sparse.diags(np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)) @ counts
+
+
+def peers(dataset: Dataset, likeness: Any, wants: Any) -> Peers:
+    """The latest shoppers; *likeness* and *wants* are (n_shoppers, n_items) with a short and a long memory."""
+    latest = np.full(likeness.shape[0], -1, np.int64)
+    np.maximum.at(latest, dataset.users, dataset.at_us)
+    chosen = np.argsort(-latest, kind="stable")[:PEERS]
+    chosen = np.sort(chosen[latest[chosen] >= 0])
+    likeness, wants = _bounded(likeness[chosen]), _bounded(wants[chosen])
+    found = np.bincount(likeness.indices, minlength=likeness.shape[1])
+    rarity = np.log1p(max(len(chosen), 1) / np.maximum(found, 1)).astype(np.float32)
+    weighted = likeness @ sparse.diags(rarity)
+    lengths = np.sqrt(np.asarray(weighted.multiply(weighted).sum(1)).ravel())
+    unit = (sparse.diags(np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)) @ weighted).tocsc()
+    unit.sort_indices()
+    wants = wants.tocsr()
+    wants.sort_indices()
+    return Peers(
+        rarity,
+        unit.indptr.astype(np.int64),
+        unit.indices.astype(np.int32),
+        unit.data.astype(np.float32),
+        wants.indptr.astype(np.int64),
+        wants.indices.astype(np.int32),
+        wants.data.astype(np.float32),
+        MOST_PEERS,
+    )
+
+
+def _matrix(dataset: Dataset, half_life_d: float, shape: tuple[int, int]) -> Any:
+    """CSR (n_users, n_items): the strongest decayed event of each pair, scaled so that the strongest kind is 1."""
+    value = strengths(dataset.types, dataset.ages_s, half_life_d * DAY_S)
+    wanted = STRENGTH[dataset.types] > 0
+    value = value / max(float(STRENGTH[dataset.types].max(initial=0.0)), 1e-9)
+    return _strongest(dataset.users[wanted], dataset.keys[wanted], value[wanted], shape)
+
+
+def _sessions(dataset: Dataset) -> Any:
+    """CSR (n_sessions, n_items) like `_matrix`; where sessions are unknown, a shopper's day is one."""
+    numbers = dataset.sessions.astype(np.int64)
+    days = dataset.at_us // (86_400 * 1_000_000)
+    by_day = dataset.users.astype(np.int64) * (int(days.max(initial=0)) + 1) + days
+    unknown = numbers < 0
+    if unknown.any():
+        _, dense = np.unique(by_day[unknown], return_inverse=True)
+        numbers[unknown] = numbers.max(initial=-1) + 1 + dense
+    value = strengths(dataset.types, dataset.ages_s, _HALF_LIVES_D["basket"] * DAY_S)
+    wanted = STRENGTH[dataset.types] > 0
+    value = np.where(wanted, value / max(float(STRENGTH[dataset.types].max(initial=0.0)), 1e-9), 0)
+    shape = (int(numbers.max(initial=-1)) + 1, dataset.n_items)
+    return _strongest(numbers[wanted], dataset.keys[wanted], value[wanted], shape)
+
+
+def _strongest(rows: NDArray[Any], keys: NDArray[Any], values: Float32, shape: tuple[int, int]) -> Any:
+    pair = rows.astype(np.int64) * shape[1] + keys
+    order = np.lexsort((-values, pair))
+    pair = pair[order]
+    first = np.ones(len(pair), bool)
+    first[1:] = pair[1:] != pair[:-1]
+    pair, kept = pair[first], values[order][first]
+    matrix = sparse.csr_matrix((kept.astype(np.float32), (pair // shape[1], pair % shape[1])), shape)
+    # Too old to count: a weight of nothing would only cost.
+    matrix.data[matrix.data < 1e-6] = 0
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def _bounded(rows: Any) -> Any:
+    """Each row's strongest entries only."""
+    rows = rows.tocsr()
+    if not len(rows.data) or np.diff(rows.indptr).max() <= _MAX_ITEMS_A_ROW:
+        return rows
+    owner = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    order = np.lexsort((rows.indices, -rows.data, owner))
+    kept = order[np.arange(len(order)) - rows.indptr[owner] < _MAX_ITEMS_A_ROW]
+    return sparse.csr_matrix((rows.data[kept], (owner[kept], rows.indices[kept])), rows.shape)
+
+
+def _nearest(block: Callable[[int, int], Float32], n_items: int) -> Table:
+    """
+    Transposed: *block*(start, end) gives rows of an n_items × n_items matrix, what speaks for each item; the K largest
+    positive entries of each are kept.
+    """
+    speakers, spoken_for, strengths_of = [], [], []
+    most = min(K, n_items)
+    for start in range(0, n_items, _BLOCK):
+        rows = block(start, min(start + _BLOCK, n_items))
+        rows[np.arange(len(rows)), start + np.arange(len(rows))] = 0
+        top = np.argpartition(-rows, most - 1, axis=1)[:, :most]
+        value = np.take_along_axis(rows, top, 1)
+        row, place = np.nonzero(value > 0)
+        speakers.append(top[row, place])
+        spoken_for.append(row + start)
+        strengths_of.append(value[row, place])
+    cells = (np.concatenate(strengths_of), (np.concatenate(speakers), np.concatenate(spoken_for)))
+    table = sparse.csr_matrix(cells, (n_items, n_items))
+    table.sort_indices()
+    return Table(table.indptr.astype(np.int64), table.indices.astype(np.int32), table.data.astype(np.float32))

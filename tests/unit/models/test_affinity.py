@@ -1,0 +1,168 @@
+"""What is close to what: each method sees what it is for, and the same numbers come out of a file."""
+
+import numpy as np
+import pytest
+
+from protos.arrays import Rows
+from protos.tutti.v1 import common_pb2
+from services.chassis.affinity import NAMES, Affinities, Peers, Table, standardised
+from services.chassis.model import Shoppers
+from services.training import affinity
+from tests.support.small_dataset import PURCHASE, UNTOUCHED, a_dataset
+
+DATASET = a_dataset()
+LEARNT = affinity.learn(DATASET)
+
+
+def shopper(history, context=(), placement=common_pb2.PLACEMENT_HOME, ages_d=None):
+    rows = Rows.of([list(history)])
+    n = len(rows.values)
+    ages = np.zeros(n, np.float32) if ages_d is None else np.array(ages_d, np.float32) * np.float32(86_400)
+    return Shoppers(
+        rows, np.full(n, PURCHASE, np.uint8), ages, Rows.of([list(context)]), np.array([placement], np.uint8)
+    )
+
+
+def closeness(who, learnt=LEARNT):
+    (rows,) = learnt.of(who, 10.0)
+    return dict(zip(learnt.names, rows, strict=True))
+
+
+@pytest.mark.parametrize("method", ["cosine", "linear", "basket", "text", "peers"])
+def test_every_method_brings_mugs_to_who_likes_mugs(method):
+    close = closeness(shopper([0, 2, 4]))[method]
+
+    mugs, lamps = np.delete(close[0::2], [0, 1, 2]), np.delete(close[1::2], (UNTOUCHED - 1) // 2)
+    assert mugs.mean() > 2 * lamps.mean()
+
+
+def test_only_words_know_an_item_that_nobody_touched():
+    close = closeness(shopper([1, 3, 37]))
+
+    assert {name for name, row in close.items() if row[UNTOUCHED] > 0} == {"text"}
+
+
+def test_one_s_own_items_count_by_how_often_and_how_lately():
+    own = closeness(shopper([6, 8, 8, 10], ages_d=[400, 1, 0, 0]))["own"]
+
+    assert own[8] > own[10] > own[6] > 0
+    assert np.count_nonzero(own) == 3
+
+
+def test_on_a_product_page_the_item_looked_at_outweighs_the_history():
+    page = closeness(shopper([0, 2, 4], [7], common_pb2.PLACEMENT_ITEM))
+
+    for method in ("cosine", "basket", "text"):
+        assert page[method][1::2].sum() > page[method][0::2].sum(), method
+
+
+def test_a_shopper_of_whom_nothing_is_known_is_close_to_nothing():
+    assert not any(row.any() for row in closeness(shopper([])).values())
+    assert not any(row.any() for row in closeness(shopper([-1, 10_000])).values())
+
+
+def test_a_batch_gives_what_each_gives_alone():
+    both = Shoppers(
+        Rows.of([[0, 2], [1, 3, 5]]),
+        np.full(5, PURCHASE, np.uint8),
+        np.arange(5, dtype=np.float32) * 86_400,
+        Rows.of([[], [7]]),
+        np.array([common_pb2.PLACEMENT_HOME, common_pb2.PLACEMENT_ITEM], np.uint8),
+    )
+
+    together = list(LEARNT.of(both, 10.0))
+
+    for i, rows in enumerate(together):
+        (alone,) = LEARNT.of(both.take(np.array([i])), 10.0)
+        np.testing.assert_array_equal(rows, alone)
+
+
+def test_a_file_holds_everything(tmp_path):
+    LEARNT.save(tmp_path / "affinities.npz")
+    with np.load(tmp_path / "affinities.npz", allow_pickle=False) as arrays:
+        read = Affinities.of_arrays(dict(arrays))
+
+    assert read.names == NAMES
+    for name, row in closeness(shopper([0, 2, 4]), read).items():
+        np.testing.assert_allclose(row, closeness(shopper([0, 2, 4]))[name], rtol=2e-3)
+
+
+def test_without_words_the_rest_stays_in_its_order():
+    behaviour = LEARNT.without("text")
+
+    assert behaviour.names == tuple(name for name in NAMES if name != "text")
+    np.testing.assert_array_equal(closeness(shopper([0, 2]), behaviour)["peers"], closeness(shopper([0, 2]))["peers"])
+
+
+def test_a_table_adds_up_weight_times_strength():
+    table = Table(np.array([0, 2, 3, 3]), np.array([1, 2, 0], np.int32), np.array([0.5, 0.25, 0.5], np.float32))
+
+    assert table.spread(np.array([0, 1]), np.array([2.0, 1.0], np.float32)).tolist() == [0.5, 1.0, 0.5]
+
+
+def test_only_the_peers_most_alike_have_a_say():
+    peers = Peers(
+        rarity=np.ones(3, np.float32),
+        item_offsets=np.array([0, 2, 3, 3]),
+        users=np.array([0, 1, 1], np.int32),
+        likeness=np.array([0.2, 0.9, 0.4], np.float32),
+        shopper_offsets=np.array([0, 1, 2]),
+        keys=np.array([1, 2], np.int32),
+        wants=np.array([1.0, 0.5], np.float32),
+        most=1,
+    )
+
+    wanted = peers.spread(np.array([0]), np.array([2.0], np.float32))
+
+    assert wanted.tolist() == pytest.approx([0.0, 0.0, 0.45])
+
+
+def test_the_linear_model_leaves_out_the_least_wanted_and_keeps_their_place(monkeypatch):
+    monkeypatch.setattr(affinity, "LINEAR_ITEMS", 10)
+    from scipy import sparse
+
+    wanted = sparse.csr_matrix(np.tile(np.arange(1, 41, dtype=np.float32), (5, 1)))
+
+    table = affinity.linear(wanted)
+
+    assert len(table.offsets) == 41
+    assert set(table.keys.tolist()) <= set(range(30, 40))
+    assert np.diff(table.offsets)[:30].sum() == 0
+
+
+def test_the_linear_model_is_the_closed_form():
+    from scipy import sparse
+
+    rng = np.random.default_rng(1)
+    rows = (rng.random((30, 6)) < 0.4).astype(np.float32)
+
+    table = affinity.linear(sparse.csr_matrix(rows))
+
+    inverse = np.linalg.inv(rows.T @ rows + 30.0 * np.eye(6))
+    expected = -inverse / np.diag(inverse)
+    np.fill_diagonal(expected, 0)
+    np.testing.assert_allclose(
+        table.spread(np.array([2]), np.ones(1, np.float32)), np.maximum(expected[2], 0), atol=1e-6
+    )
+
+
+def test_what_comes_after_the_moment_changes_nothing():
+    """Leakage: everything is learnt from `before(moment)`, so a future of another kind leaves no trace."""
+    moment = DATASET.until_us - 20 * 86_400_000_000
+    n = int(np.searchsorted(DATASET.at_us, moment))
+    turned = np.concatenate([DATASET.keys[:n], DATASET.keys[n:][::-1]])
+    from dataclasses import replace
+
+    one, other = (affinity.learn(d.before(moment)) for d in (DATASET, replace(DATASET, keys=turned)))
+
+    for name in one.tables:
+        np.testing.assert_array_equal(one.tables[name].strengths, other.tables[name].strengths)
+    np.testing.assert_array_equal(one.peers.wants, other.peers.wants)
+
+
+def test_standardised_rows_have_no_mean_and_one_spread_and_equals_say_nothing():
+    rows = standardised(np.array([[1, 2, 3], [4, 4, 4]], np.float32))
+
+    assert rows[0].mean() == pytest.approx(0, abs=1e-6)
+    assert rows[0].std() == pytest.approx(1, abs=1e-6)
+    assert rows[1].tolist() == [0, 0, 0]
