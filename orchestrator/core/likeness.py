@@ -3,7 +3,7 @@ How alike two items are, from what the catalogue says of them: title words, cate
 
 An item is a sparse vector of its weightiest marks, a likeness the cosine of two. Made once when the catalogue is
 read, asked row by row for the candidates of one request. Not a model: no training and no artefact, an item that was
-added a minute ago is described like any other, and a shop without sources can be spread too (docs/adr/0021).
+added a minute ago is described like any other, and a shop without sources can be spread too (docs/adr/0031).
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Marks:
         """The marks of *keys*, in that order."""
         return Marks(self.tokens[keys], self.weights[keys], self.n_tokens)
 
-    def likeness(self, row: int) -> Float32:
-        """(n,) cosine of the item at *row* with every other: 0 nothing in common, 1 the same."""
+    def likeness(self, row: int, n: int | None = None) -> Float32:
+        """(n,) cosine of the item at *row* with the first *n*, or all: 0 nothing in common, 1 the same."""
         # One item spread out over all tokens turns the many small intersections into one gather. An absent mark is
         # token 0 with weight 0, so adding, not setting, keeps a real token 0.
         wide = np.zeros(self.n_tokens, np.float32)
         np.add.at(wide, self.tokens[row], self.weights[row])
-        return np.asarray((wide[self.tokens] * self.weights).sum(1), np.float32)
+        return np.asarray(np.einsum("ij,ij->i", wide[self.tokens[:n]], self.weights[:n]), np.float32)
 
 
 def marks_of(

@@ -97,7 +97,7 @@ def spread(
         """*row* is in the slate: its kinds count, and what is like it is worth less."""
         capped.count(row)
         if marks is not None and weight:
-            np.maximum(near, marks.likeness(row)[:window], out=near)
+            np.maximum(near, marks.likeness(row, window), out=near)
 
     for row in beside:
         joined(row)
@@ -117,9 +117,11 @@ def keeps(caps: Caps, kinds: Int32, taken: Int32) -> bool:
     Cheap: what most requests are asked.
     """
     for column, most in enumerate(caps.most):
+        if not most:
+            continue
         codes = kinds[:, column]
         codes = codes[codes >= 0]
-        if not most or not len(codes):
+        if not len(codes):
             continue
         if column == PARENT_COLUMN and len(taken):
             codes = np.concatenate([codes, taken])
