@@ -33,9 +33,11 @@ from orchestrator.adapters.grpc_sources import GrpcSource
 from orchestrator.adapters.redis_events import RedisEvents
 from orchestrator.adapters.redis_pipeline import Address, RedisPipeline
 from orchestrator.adapters.redis_slates import RedisSlates
+from orchestrator.adapters.rules_file import RulesError, RulesFile, bound
 from orchestrator.adapters.shop_clock import shop_clock
 from orchestrator.adapters.user_reader import RedisUserReader
-from orchestrator.core.model import Level, Placement, Query
+from orchestrator.core.model import Diversity, Level, Placement, Query
+from orchestrator.core.rules import NO_RULES, Rule, Rulebook
 from orchestrator.degradation import Degradation
 from orchestrator.guard import Guard
 from orchestrator.pipeline import Collaborators, Pipeline
@@ -48,7 +50,7 @@ from orchestrator.ports import (
     Reranker,
     SlateCache,
 )
-from orchestrator.settings import Replicas, Settings
+from orchestrator.settings import Replicas, RulesSettings, Settings
 from orchestrator.telemetry import Metrics, log, metrics
 from protos import artefacts
 from protos.feast_layout import ReadPlan
@@ -164,7 +166,8 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
             # Not the loop's clock: uvloop's stands still within one turn and counts whole milliseconds.
             monotonic=time.monotonic,
             wall=time.time,
-            rng=given.rng or random.Random(),  # noqa: S311  # jitter, not a secret
+            rng=given.rng or random.Random(),  # noqa: S311  # jitter and exploration, no secret
+            rulebook=_rulebook(stack, settings.rules, catalogue, plan, told),
         )
         _know_dependencies(guard, settings, channels)
         pipeline = Pipeline(settings, parts, _made_by(settings, catalogue))
@@ -177,16 +180,16 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
             # A batch is to give the same whatever the load: no controller narrows it.
             degradation = Degradation(settings, pipeline, guard, told, time.monotonic, lambda: loop.lag.smoothed_s)
             observer = asyncio.create_task(degradation.keep_observing(), name="degradation")
-            observer.add_done_callback(_tell_if_it_failed)
+            observer.add_done_callback(partial(_tell_if_it_failed, "ladder_stands_still"))
             stack.callback(observer.cancel)
         yield running
         running.is_ready = False
 
 
-def _tell_if_it_failed(observer: asyncio.Task[None]) -> None:
-    """A bug in the controller leaves the ladder where it stands; nobody would hear of it before the end."""
-    if not observer.cancelled() and (error := observer.exception()) is not None:
-        log.error("ladder_stands_still", exc_info=error)
+def _tell_if_it_failed(event: str, task: asyncio.Task[None]) -> None:
+    """A bug in what observes or looks leaves things as they are; nobody would hear of it before the end."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error(event, exc_info=error)
 
 
 async def _warm_up(running: Running) -> None:
@@ -196,7 +199,16 @@ async def _warm_up(running: Running) -> None:
     for query in (
         Query("warm-up", Placement.HOME, 10),
         # Explained, so that it is computed: a worker before this one may have left its answer in the cache.
-        Query("warm-up", Placement.ITEM, 10, user_id="", context_keys=some_keys[:1], explain=True),
+        # Spread, so that what that needs is there before somebody waits for it.
+        Query(
+            "warm-up",
+            Placement.ITEM,
+            10,
+            user_id="",
+            context_keys=some_keys[:1],
+            diversity=Diversity.HIGH,
+            explain=True,
+        ),
     ):
         slate = await running.pipeline.recommend(query)
     popular = Query("self-test", Placement.HOME, 1)
@@ -257,6 +269,48 @@ async def _slates(stack: AsyncExitStack, redis_url: str) -> RedisSlates:
     await pipeline.start()
     stack.push_async_callback(pipeline.close)
     return RedisSlates(pipeline)
+
+
+def rulebook_of(rules: Sequence[Rule], settings: Settings) -> Rulebook:
+    """
+    *rules* held against the shop of the settings' data directory, without starting anything.
+
+    Raises:
+        NotReady: the data directory cannot be served; RulesError: a rule does not fit it.
+    """
+    return _bound(rules, _catalogue(settings.data.path), _read_plan(settings.data.path, settings.reranker.name))
+
+
+def _bound(rules: Sequence[Rule], catalogue: Catalogue, plan: ReadPlan | None) -> Rulebook:
+    user = plan.user if plan is not None else None
+    return bound(rules, catalogue, user.numeric if user else (), user.categorical if user else ())
+
+
+def _rulebook(
+    stack: AsyncExitStack, settings: RulesSettings, catalogue: Catalogue, plan: ReadPlan | None, told: Metrics
+) -> Callable[[], Rulebook]:
+    """The shop's rules, looked at again now and then; none without a file."""
+    if settings.file is None:
+        return lambda: NO_RULES
+
+    def bind(rules: Sequence[Rule]) -> Rulebook:
+        book = _bound(rules, catalogue, plan)
+        for reach in book.reaches:
+            if reach.unknown:
+                log.warning(
+                    "rule_of_unknown_items", rule=reach.rule.name, ids=reach.unknown[:20], unknown=len(reach.unknown)
+                )
+        return book
+
+    try:
+        rules = RulesFile(settings.file, bind, told)
+    except RulesError as error:
+        raise NotReady(f"rules: {error}") from error
+    if settings.reload_s:
+        looking = asyncio.create_task(rules.keep_looking(settings.reload_s), name="rules")
+        looking.add_done_callback(partial(_tell_if_it_failed, "rules_stand_still"))
+        stack.callback(looking.cancel)
+    return rules
 
 
 def _catalogue(data: Path) -> catalogues.Catalogue:

@@ -16,6 +16,7 @@ from functools import partial
 
 import numpy as np
 
+from orchestrator.arrangement import Arrangement, Terms
 from orchestrator.core import slate_cache
 from orchestrator.core.deadline import Deadline
 from orchestrator.core.filters import eligible, forbidden_keys
@@ -24,27 +25,25 @@ from orchestrator.core.limiter import LimiterPolicy
 from orchestrator.core.model import (
     Ask,
     Candidates,
-    ItemFilter,
     Kept,
     Loss,
     Lost,
     Mask,
-    Placement,
     Query,
     Retrieved,
     Rung,
     Slate,
-    SlateItem,
     StageList,
     UserContext,
 )
 from orchestrator.core.report import Report, keys_of
-from orchestrator.core.selection import fill, ordered, select, slots
+from orchestrator.core.rules import NO_RULES, InForce, Rulebook
+from orchestrator.core.selection import ordered
 from orchestrator.guard import Guard
 from orchestrator.ports import CandidateSource, Catalogue, FeatureReader, Reranker, SlateCache
 from orchestrator.remembered import Remembered
 from orchestrator.settings import Settings
-from orchestrator.telemetry import Metrics, log, summarise
+from orchestrator.telemetry import Metrics, log, log_shown, summarise
 
 MAX_EXERCISES = 4
 """Walks down the ladder at once. Judged: each is half a millisecond of CPU that no shopper waits for."""
@@ -55,7 +54,11 @@ BACKSTOP_S = 0.004
 
 @dataclass(frozen=True, slots=True)
 class Collaborators:
-    """What the pipeline leans on; `bootstrap` builds the real ones, tests pass twins."""
+    """
+    What the pipeline leans on; `bootstrap` builds the real ones, tests pass twins.
+
+    rulebook: the shop's rules as they are at this moment.
+    """
 
     sources: Sequence[CandidateSource]
     reranker: Reranker
@@ -67,6 +70,7 @@ class Collaborators:
     monotonic: Callable[[], float]
     wall: Callable[[], float]
     rng: random.Random
+    rulebook: Callable[[], Rulebook] = lambda: NO_RULES
 
 
 class Pipeline:
@@ -78,6 +82,7 @@ class Pipeline:
         self._parts = parts
         self._quotas = {source.name: source for source in settings.sources}
         self._weights: Mapping[str, float] = {source.name: source.weight for source in settings.sources}
+        self._arrangement = Arrangement(settings, parts.catalogue, parts.rulebook, parts.wall, parts.rng)
         self._remembered = Remembered(
             settings,
             slates=parts.slates,
@@ -87,7 +92,7 @@ class Pipeline:
             wall=parts.wall,
             rng=parts.rng,
             made_by=made_by,
-            still_shown=self._still_shown,
+            still_shown=self._arrangement.still_shown,
         )
         cap_s = settings.stages.user.cap_ms / 1000
         parts.guard.dependency("user", cap_s, limiter=LimiterPolicy.of_reads(cap_s))
@@ -116,15 +121,26 @@ class Pipeline:
         except TimeoutError:
             self._parts.metrics.backstops.inc()
             slate = self._without_calls(query, report, Loss.DEADLINE)
+        slate = self._shown(query, slate)
         summarise(query, slate, self._parts.monotonic() - started, self._parts.metrics)
+        return slate
+
+    def _shown(self, query: Query, slate: Slate) -> Slate:
+        """What leaves the process: where exploration is on, chance has the last word, and it is written down."""
+        share = self._settings.exploration.share
+        if not share:
+            return slate
+        slate = self._arrangement.explored(query, slate)
+        log_shown(query, slate, share, self._parts.catalogue.id_of)
         return slate
 
     async def _answer(self, query: Query, deadline: Deadline, report: Report, floor: Rung) -> Slate:
         """What is remembered, else made once for all who ask now; as far down the ladder as *floor* says."""
         if floor >= Rung.POPULAR:
             return self._without_calls(query, report, Loss.SHED)
-        make = partial(self._compute, query)
-        recalled = await self._remembered.look_up(query, deadline, report)
+        rules = self._arrangement.in_force(query)
+        make = partial(self._compute, query, rules)
+        recalled = await self._remembered.look_up(query, deadline, report, rules.digest)
         if floor >= Rung.STALE:
             return recalled.slate or slate_cache.or_fallback(
                 self._without_calls(query, report, Loss.SHED), recalled.fallback
@@ -145,29 +161,26 @@ class Pipeline:
         if floor >= Rung.STALE:
             return self._without_calls(query, report, Loss.SHED), report.lists
         deadline = Deadline.after(self._parts.monotonic(), max(0.0, budget_s - queued_s), 0.0)
-        return await self._compute(query, deadline, report), report.lists
+        rules = self._arrangement.in_force(query)
+        return await self._compute(query, rules, deadline, report), report.lists
 
-    async def _compute(self, query: Query, deadline: Deadline, report: Report) -> Slate:
+    async def _compute(self, query: Query, rules: InForce, deadline: Deadline, report: Report) -> Slate:
         """Stages 2 to 8 of ARCHITECTURE.md: hydrate, retrieve, fuse, filter, re-rank, select."""
         report.rung = self.rung
-        allowed = self._allowed(query)
         user = await self._hydrate_query(query, deadline, report)
-        retrieved = await self._retrieve(query, user, allowed, deadline, report)
+        terms = self._arrangement.terms(query, user, rules)
+        retrieved = await self._retrieve(query, user, terms, deadline, report)
         fused = self._fuse(query, retrieved, report)
-        facts = self._parts.catalogue.facts(fused.keys)
-        may_be_shown, report.removed = eligible(query, user, fused, facts, allowed)
+        may_be_shown = self._filter(query, user, fused, terms, report)
         ranked = await self._rerank(query, user, may_be_shown, deadline, report)
-        slate = self._finish(query, user, ranked, allowed, report)
-        self._exercise(query, user, may_be_shown, allowed, slate)
+        slate = self._finish(query, user, ranked, terms, report)
+        self._exercise(query, user, may_be_shown, terms, slate)
         return slate
 
-    def _finish(
-        self, query: Query, user: UserContext, ranked: Candidates, allowed: Mask | None, report: Report
-    ) -> Slate:
-        """Stage 8, select; and what is filled in where candidates run out."""
-        selected, _reserve = select(ranked, self._parts.catalogue.facts(ranked.keys), query.count, query.diversity)
-        items = self._filled(query, user, slots(selected), allowed)
-        return report.slate(items, self._parts.wall())
+    def _finish(self, query: Query, user: UserContext, ranked: Candidates, terms: Terms, report: Report) -> Slate:
+        """Stage 8, select: rules and diversity have their say, popular items fill where candidates run out."""
+        selected = self._arrangement.select(query, user, ranked, terms)
+        return report.slate(selected, self._parts.wall())
 
     def _without_calls(self, query: Query, report: Report, loss: Loss) -> Slate:
         """The last rung: what is popular here, or the caller's own list as it came. Asks nobody and never fails."""
@@ -177,27 +190,12 @@ class Pipeline:
             report.lost("user", loss)
         features = self._parts.features
         nobody = UserContext.cold(features.n_numeric, features.n_categorical)
-        allowed = self._allowed(query)
+        terms = self._arrangement.terms(query, nobody, self._arrangement.in_force(query))
         listed = self._fuse(query, {}, report)
-        facts = self._parts.catalogue.facts(listed.keys)
-        may_be_shown, report.removed = eligible(query, nobody, listed, facts, allowed)
-        return self._finish(query, nobody, may_be_shown, allowed, report)
+        may_be_shown = self._filter(query, nobody, listed, terms, report)
+        return self._finish(query, nobody, may_be_shown, terms, report)
 
-    # Stages 1 and 9, look up and remember, are in remembered.py; what a remembered slate may still show is said here.
-
-    def _still_shown(self, query: Query, items: tuple[SlateItem, ...]) -> tuple[SlateItem, ...] | None:
-        """
-        *items* without what sold out since, filled with popular ones where they are fewer than asked; None when the
-        gap cannot be filled.
-        """
-        in_stock = self._parts.catalogue.facts(keys_of(items)).in_stock
-        there = tuple(item for item, is_there in zip(items, in_stock, strict=True) if is_there or query.only_keys)
-        if query.only_keys or len(there) >= query.count:
-            return there
-        # Also where none sold out: a slate that was short when it was made need not be short any more.
-        filled = self._filled(query, None, there, self._allowed(query))
-        # What the shopper has seen is only known once it is read, so the gap cannot be filled from here.
-        return None if query.exclude_seen and len(filled) > len(there) else filled
+    # Stages 1 and 9, look up and remember, are in remembered.py; stage 8, select, is in arrangement.py.
 
     # Stage 2: hydrate the query.
 
@@ -220,11 +218,11 @@ class Pipeline:
     # Stage 3: retrieve candidates.
 
     async def _retrieve(
-        self, query: Query, user: UserContext, allowed: Mask | None, deadline: Deadline, report: Report
+        self, query: Query, user: UserContext, terms: Terms, deadline: Deadline, report: Report
     ) -> dict[str, Retrieved]:
         """Every source at once, inside one slice of the deadline; a lost one leaves the others their time."""
         started = self._parts.monotonic()
-        exclude, within = forbidden_keys(query, user), self._within(query, allowed)
+        exclude, within = forbidden_keys(query, user), self._within(query, terms.visible)
 
         async def ask(source: CandidateSource) -> Kept[Retrieved] | Lost:
             settings = self._quotas[source.name]
@@ -249,14 +247,14 @@ class Pipeline:
         report.stage("retrieve", self._parts.monotonic() - started)
         return retrieved
 
-    def _within(self, query: Query, allowed: Mask | None) -> np.ndarray | None:
+    def _within(self, query: Query, visible: Mask | None) -> np.ndarray | None:
         """Keys the sources may propose, when they are few enough to travel; None: they search everything."""
         if query.only_keys:
             return np.unique(np.asarray(query.only_keys, np.int32))
-        if allowed is None or allowed.sum() > self._settings.filters.within_share * len(allowed):
+        if visible is None or visible.sum() > self._settings.filters.within_share * len(visible):
             return None
         # An empty row would mean "everything" on the wire; nobody has key -1, so this one means "nothing".
-        return np.flatnonzero(allowed).astype(np.int32) if allowed.any() else np.asarray([-1], np.int32)
+        return np.flatnonzero(visible).astype(np.int32) if visible.any() else np.asarray([-1], np.int32)
 
     # Stages 4 to 6: fuse, hydrate candidates and filter are pure; what they need is found here.
 
@@ -269,13 +267,12 @@ class Pipeline:
         report.lists.append(StageList("fused", fused.keys, fused.scores))
         return fused
 
-    def _allowed(self, query: Query) -> Mask | None:
-        """(catalogue size,) what the caller's filter and the page's category allow; None: everything."""
-        wanted = [] if query.filter.is_empty else [query.filter]
-        if query.placement is Placement.CATEGORY and query.category is not None:
-            wanted.append(ItemFilter(categories=(query.category,)))
-        masks = [self._parts.catalogue.allowed(one) for one in wanted]
-        return np.logical_and.reduce(masks) if masks else None
+    def _filter(
+        self, query: Query, user: UserContext, candidates: Candidates, terms: Terms, report: Report
+    ) -> Candidates:
+        facts = self._parts.catalogue.facts(candidates.keys)
+        may_be_shown, report.removed = eligible(query, user, candidates, facts, terms.allowed, terms.rules.shown)
+        return may_be_shown
 
     # Stage 7: re-rank.
 
@@ -305,25 +302,9 @@ class Pipeline:
             case Lost():
                 return candidates
 
-    # Stage 8: what selection cannot find itself.
-
-    def _filled(
-        self, query: Query, user: UserContext | None, items: tuple[SlateItem, ...], allowed: Mask | None
-    ) -> tuple[SlateItem, ...]:
-        """*items* and popular ones behind them; a ranking is complete as it is."""
-        if query.only_keys or len(items) >= query.count:
-            return items
-        popular = self._parts.catalogue.popular
-        if allowed is not None:
-            popular = popular[allowed[popular]]
-        nobody = UserContext.cold(0, 0)
-        return fill(items, popular, forbidden_keys(query, user or nobody), query.count)
-
     # Behind the answer: the ladder is walked, so that it carries on the day it is needed.
 
-    def _exercise(
-        self, query: Query, user: UserContext, candidates: Candidates, allowed: Mask | None, slate: Slate
-    ) -> None:
+    def _exercise(self, query: Query, user: UserContext, candidates: Candidates, terms: Terms, slate: Slate) -> None:
         """
         Walk the last rungs for a share of the healthy requests, behind the answer, and compare.
 
@@ -336,7 +317,7 @@ class Pipeline:
 
         async def walk() -> None:
             lower = {
-                Rung.NO_RERANK: self._finish(query, user, candidates, allowed, Report()),
+                Rung.NO_RERANK: self._finish(query, user, candidates, terms, Report()),
                 Rung.POPULAR: self._without_calls(query, Report(), Loss.SHED),
             }
             for rung, fallback in lower.items():

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from orchestrator.core.likeness import Marks
 from orchestrator.core.model import (
     Ask,
     Candidates,
@@ -143,8 +144,17 @@ class Catalogue(Protocol):
     def facts(self, keys: Int32) -> Facts:
         """Availability, price, category of *keys*."""
 
+    def kinds(self, keys: Int32) -> Int32:
+        """(n, 3) codes of category, brand and parent of *keys*, -1 where unknown: what caps count."""
+
+    def marks(self, keys: Int32) -> Marks:
+        """What *keys* are made of: how alike they are."""
+
     def allowed(self, wanted: ItemFilter) -> Mask:
-        """(size,) bool: which items *wanted* allows."""
+        """(size,) bool: which items *wanted* allows; remembered, so not to be written to."""
+
+    def mask(self, wanted: ItemFilter) -> Mask:
+        """The same, computed for whoever keeps it, in any thread."""
 
     def properties(self, key: int) -> dict[str, object]:
         """What a page shows of the item: title, category, brand, price; absent ones left out."""

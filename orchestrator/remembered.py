@@ -24,7 +24,7 @@ from orchestrator.core import slate_cache
 from orchestrator.core.backoff import Backoff
 from orchestrator.core.deadline import Deadline
 from orchestrator.core.limiter import LimiterPolicy
-from orchestrator.core.model import Kept, Level, Lost, Query, Rung, Slate, SlateItem
+from orchestrator.core.model import Kept, Level, Lost, Query, Rung, Slate
 from orchestrator.core.report import Report
 from orchestrator.guard import Guard
 from orchestrator.ports import DependencyError, SlateCache
@@ -48,8 +48,8 @@ FLIGHT_GRACE_S = 0.05
 Make = Callable[[Deadline, Report], Awaitable[Slate]]
 """Stages 2 to 8 for one query."""
 
-StillShown = Callable[[Query, tuple[SlateItem, ...]], tuple[SlateItem, ...] | None]
-"""The items of a remembered slate as they may be shown now, gaps filled; None when that cannot be told from here."""
+StillShown = Callable[[Query, Slate], Slate | None]
+"""A remembered slate as it may be shown now, gaps filled; None when that cannot be told from here."""
 
 
 class Key(NamedTuple):
@@ -102,7 +102,7 @@ class Remembered:
         made_by: str,
         still_shown: StillShown,
     ) -> None:
-        """*made_by*: digest of what makes a slate besides the query, for the names of cached slates."""
+        """*made_by*: digest of what makes a slate besides query and rules, for the names of cached slates."""
         self._stage, self._enabled = settings.stages.cache, settings.slate_cache.enabled
         cache = settings.slate_cache
         self._lifetimes = slate_cache.Lifetimes(cache.fresh_s, cache.stale_s, cache.kept_s, cache.popular_s)
@@ -121,11 +121,16 @@ class Remembered:
 
     # Stage 1: look up.
 
-    async def look_up(self, query: Query, deadline: Deadline, report: Report) -> Recalled:
-        """What is remembered of *query*'s answer; a cache that does not answer is a loss and remembers nothing."""
+    async def look_up(self, query: Query, deadline: Deadline, report: Report, rules: str = "") -> Recalled:
+        """
+        What is remembered of *query*'s answer; a cache that does not answer is a loss and remembers nothing.
+
+        rules: digest of the rules in force. What is looked up under it has to be made by the same, even when a window
+            closes meanwhile.
+        """
         if not self._enabled or query.subject is None or query.explain:
             return NOTHING
-        subject, field = query.subject, slate_cache.field_name(query, self._made_by)
+        subject, field = query.subject, slate_cache.field_name(query, self._made_by + rules)
         outcome = await self._guard.call(
             "slate_cache", self._stage, deadline, lambda s, _: self._slates.get(subject, field, s)
         )
@@ -154,13 +159,13 @@ class Remembered:
 
     def _as_cached(self, query: Query, slate: Slate, level: Level, report: Report) -> Slate | None:
         """*slate* as it may be served now: what sold out since is gone, and it says that it was remembered."""
-        items = self._still_shown(query, slate.items)
-        if items is None:
+        shown = self._still_shown(query, slate)
+        if shown is None:
             return None
         sources = tuple(replace(source, status="cached", took_ms=0.0) for source in slate.sources)
         stages = tuple(report.stages_ms.items())
         rung = Rung.STALE if level is Level.STALE else slate.rung
-        return replace(slate, items=items, level=level, sources=sources, stages_ms=stages, from_cache=True, rung=rung)
+        return replace(shown, level=level, sources=sources, stages_ms=stages, from_cache=True, rung=rung)
 
     # Between them: one computation for all who ask the same at once.
 

@@ -176,8 +176,15 @@ class SlateCacheSettings(_Section):
     popular_s: float = Field(ge=0)
 
 
+class CapSettings(_Section):
+    category: int = Field(ge=0)
+    brand: int = Field(ge=0)
+    parent: int = Field(ge=0)
+
+
 class PlacementSettings(_Section):
     rerank: bool
+    caps: CapSettings
 
 
 class Placements(_Section):
@@ -189,6 +196,26 @@ class Placements(_Section):
 
 class Filters(_Section):
     within_share: float = Field(ge=0, le=1)
+
+
+class RulesSettings(_Section):
+    path: str
+    reload_s: float = Field(ge=0)
+
+    @property
+    def file(self) -> Path | None:
+        """The file, if one is named."""
+        return Path(self.path) if self.path else None
+
+
+class FatigueSettings(_Section):
+    patience: float = Field(ge=0)
+    window_s: float = Field(gt=0)
+
+
+class Exploration(_Section):
+    share: float = Field(ge=0, le=1)
+    pool: int = Field(ge=2)
 
 
 class Log(_Section):
@@ -213,6 +240,9 @@ class Settings(_Section):
     slate_cache: SlateCacheSettings
     placements: Placements
     filters: Filters
+    rules: RulesSettings
+    fatigue: FatigueSettings
+    exploration: Exploration
     log: Log
 
     @model_validator(mode="after")

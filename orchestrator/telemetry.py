@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -47,6 +48,7 @@ class Metrics:
     slate_cache: Counter
     flights: Counter
     refreshes: Counter
+    rule_loads: Counter
     side_effect_failures: Counter
     events: Counter
     admitted: Counter
@@ -101,6 +103,9 @@ def new_metrics() -> Metrics:
             "tutti_flights", "Slates that had to be made, by whether the work was shared.", ["role"], registry=r
         ),
         refreshes=Counter("tutti_refreshes", "Stale slates made anew behind answers.", ["outcome"], registry=r),
+        rule_loads=Counter(
+            "tutti_rule_loads", "Times the file of rules had changed: taken over or refused.", ["outcome"], registry=r
+        ),
         side_effect_failures=Counter(
             "tutti_side_effect_failures", "Work after the answer that failed.", ["effect"], registry=r
         ),
@@ -165,4 +170,21 @@ def summarise(query: Query, slate: Slate, took_s: float, to: Metrics) -> None:
         removed=dict(slate.removed),
         stages_ms=dict(slate.stages_ms),
         ms=round(took_s * 1000, 2),
+    )
+
+
+def log_shown(query: Query, slate: Slate, share: float, id_of: Callable[[int], str]) -> None:
+    """
+    What exploration showed in which slot, with which probability: what off-policy estimates are made from.
+
+    Written for every slate while exploration is on, whether chance had a say in it or not: an estimate from the
+    exchanged ones alone would be of another policy.
+    """
+    log.info(
+        "shown",
+        recommendation_id=query.recommendation_id,
+        placement=query.placement.value,
+        share=share,
+        items=[id_of(item.key) for item in slate.items],
+        propensities=[item.propensity for item in slate.items],
     )

@@ -1,5 +1,8 @@
 """
-A shopper's history in Redis: a native list of 13-byte entries, newest first, and a counter beside it.
+A shopper's history in Redis: native lists of 13-byte entries, newest first, and a counter beside them.
+
+What the shopper did and what they were shown are two lists of one format: ten pages of twenty impressions would push
+every click out of a single one. Readers get them merged.
 
 Written by the edge (before `202`) and by the seeding of a new store, read by the orchestrator in the same
 round trip as the features. Item keys are interned and never reused, so entries stay readable for ever.
@@ -15,13 +18,26 @@ from numpy.typing import NDArray
 ENTRY = np.dtype([("key", "<i4"), ("type", "u1"), ("at_us", "<i8")])
 """One event: interned item key, EventType of common.proto, microseconds since the epoch, UTC."""
 
+IMPRESSION = 3
+"""EventType of common.proto; a test holds them equal."""
+
 MAX_ENTRIES = 200
-"""Entries kept a shopper. Derived: 200 entries are 2.6 kB and three orders of Online Retail's p90 size (46 lines)."""
+"""Entries kept of each. Derived: 200 entries are 2.6 kB and three orders of Online Retail's p90 size (46 lines)."""
 
 
 def history_key(subject: str) -> bytes:
     """Redis key of the list. *subject* is `u:<user_id>` or `v:<visitor_id>`."""
     return b"tutti:history:" + subject.encode()
+
+
+def shown_key(subject: str) -> bytes:
+    """Redis key of the list of impressions; the rest is under `history_key`. Entries and length are the same."""
+    return b"tutti:shown:" + subject.encode()
+
+
+def list_key(subject: str, type_code: int) -> bytes:
+    """Redis key of the list that an event of this type belongs to."""
+    return shown_key(subject) if type_code == IMPRESSION else history_key(subject)
 
 
 def watermark_key(subject: str) -> bytes:
@@ -50,3 +66,11 @@ def decode_entries(values: Sequence[bytes]) -> NDArray[np.void]:
     """
     raw = b"".join([v for v in values if len(v) == ENTRY.itemsize])
     return np.frombuffer(raw, ENTRY)[::-1]
+
+
+def merged(done: NDArray[np.void], shown: NDArray[np.void]) -> NDArray[np.void]:
+    """Both lists as one history, oldest first; of one moment, what was shown comes before what was done."""
+    if not len(shown):
+        return done
+    both = np.concatenate([shown, done])
+    return both[np.argsort(both["at_us"], kind="stable")]

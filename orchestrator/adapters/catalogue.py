@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ import numpy as np
 import orjson
 import pyarrow.parquet as pq
 
+from orchestrator.core.likeness import Marks, marks_of
 from orchestrator.core.model import Facts, Float32, Int32, ItemFilter, Mask
 from protos import vocabulary
 
 MAX_MASKS = 256
 """Remembered filter masks, least recently used out first; 256 × 50,000 items are 13 MB."""
+
+PARENT = "parent"
+"""Attribute that names the item of which others are variants; the importers and the embedded shop write it so."""
 
 
 class Catalogue:
@@ -42,6 +47,8 @@ class Catalogue:
         self._categories, self._category = _coded(columns.get("category") or [None] * n)
         self._brands, self._brand = _coded(columns.get("brand") or [None] * n)
         self._attributes = [_attributes(raw) for raw in columns.get("attributes") or [None] * n]
+        _, parent = _coded([attributes.get(PARENT) for attributes in self._attributes])
+        self._kinds: Int32 = np.column_stack([self._category, self._brand, parent]).astype(np.int32)
         self._popular = popular[self._in_stock[popular]]
         self._masks: OrderedDict[ItemFilter, Mask] = OrderedDict()
 
@@ -66,24 +73,29 @@ class Catalogue:
     def facts(self, keys: Int32) -> Facts:
         return Facts(self._in_stock[keys], self._price[keys], self._category[keys])
 
+    def kinds(self, keys: Int32) -> Int32:
+        return self._kinds[keys]
+
+    def marks(self, keys: Int32) -> Marks:
+        return self._marks.take(keys)
+
+    @cached_property
+    def _marks(self) -> Marks:
+        """Made when first asked for, which the warm-up does: 0.4 s for 50,000 items, measured."""
+        nothing = [None] * self.size
+        titles, categories, brands = (self._columns.get(name) or nothing for name in ("title", "category", "brand"))
+        return marks_of(titles, categories, brands, self._price)
+
     def allowed(self, wanted: ItemFilter) -> Mask:
         mask = self._masks.get(wanted)
         if mask is None:
-            mask = self._masks[wanted] = self._mask(wanted)
+            mask = self._masks[wanted] = self.mask(wanted)
             if len(self._masks) > MAX_MASKS:
                 self._masks.popitem(last=False)
         self._masks.move_to_end(wanted)
         return mask
 
-    def properties(self, key: int) -> dict[str, object]:
-        shown: dict[str, object] = {}
-        for name in ("title", "category", "brand", "price"):
-            value = self._columns[name][key] if name in self._columns else None
-            if value is not None:
-                shown[name] = value
-        return shown
-
-    def _mask(self, wanted: ItemFilter) -> Mask:
+    def mask(self, wanted: ItemFilter) -> Mask:
         mask = np.ones(self.size, np.bool_)
         if wanted.categories:
             mask &= np.isin(self._category, [c for c, path in enumerate(self._categories) if _under(path, wanted)])
@@ -99,6 +111,14 @@ class Catalogue:
         for name, values in wanted.attributes:
             mask &= np.fromiter((a.get(name) in values for a in self._attributes), np.bool_, self.size)
         return mask
+
+    def properties(self, key: int) -> dict[str, object]:
+        shown: dict[str, object] = {}
+        for name in ("title", "category", "brand", "price"):
+            value = self._columns[name][key] if name in self._columns else None
+            if value is not None:
+                shown[name] = value
+        return shown
 
 
 def load(data: Path, popular_keys: Int32) -> Catalogue:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from orchestrator.adapters.redis_pipeline import Address, RedisPipeline, command
 from protos.arrays import Float32
 from protos.feast_layout import ReadPlan
-from protos.history import MAX_ENTRIES, decode_entries, history_key, watermark_key
+from protos.history import MAX_ENTRIES, decode_entries, history_key, merged, shown_key, watermark_key
 
 _LAST = b"%d" % (MAX_ENTRIES - 1)
 
@@ -28,7 +28,7 @@ class UserRow:
     numeric      (k,) float32 in plan order, NaN where missing or expired
     categorical  (c,) str in plan order, "" where missing or expired
     found        at least one view had a fresh row
-    history      (h,) of protos.history.ENTRY, oldest first, h ≤ 200
+    history      (h,) of protos.history.ENTRY, oldest first: what was done, and what was shown, at most 200 of each
     watermark    events accepted so far
     """
 
@@ -91,16 +91,17 @@ class FeastRedisReader:
         """
         commands = [
             command(b"LRANGE", history_key(subject), b"0", _LAST),
+            command(b"LRANGE", shown_key(subject), b"0", _LAST),
             command(b"GET", watermark_key(subject)),
         ]
         key = self._key(user_id)
         if key is not None and self._user is not None:
             commands.append(b"%b$%d\r\n%b\r\n%b" % (self._hmget, len(key), key, self._fields))
         replies = await self._pipeline.ask(b"".join(commands), len(commands))
-        entries, watermark = decode_entries(replies[0]), int(replies[1] or 0)
-        if len(replies) < 3 or self._user is None:
+        entries, watermark = merged(decode_entries(replies[0]), decode_entries(replies[1])), int(replies[2] or 0)
+        if len(replies) < 4 or self._user is None:
             return UserRow(*self._unknown, False, entries, watermark)
-        features = self._user.decode([replies[2]], now_s)
+        features = self._user.decode([replies[3]], now_s)
         categorical = tuple(features.categorical[0])
         return UserRow(features.numeric[0], categorical, bool(features.found[0]), entries, watermark)
 

@@ -25,7 +25,7 @@ from orchestrator.core.model import (
 )
 from orchestrator.core.slate_cache import LEASE_S, Entry, Found
 from orchestrator.ports import DependencyError
-from protos.history import MAX_ENTRIES
+from protos.history import IMPRESSION, MAX_ENTRIES
 
 
 @dataclass(slots=True)
@@ -77,9 +77,12 @@ class MemoryReranker(_Breakable):
 
 @dataclass(slots=True)
 class MemoryStore:
-    """What Redis would hold: histories (newest first), watermarks, slates, leases (token and end), the log."""
+    """
+    What Redis would hold: histories and impressions (newest first), watermarks, slates, leases (token, end), the log.
+    """
 
     histories: dict[str, list[Event]] = field(default_factory=dict)
+    shown: dict[str, list[Event]] = field(default_factory=dict)
     watermarks: dict[str, int] = field(default_factory=dict)
     slates: dict[str, dict[str, Entry]] = field(default_factory=dict)
     leases: dict[str, dict[str, tuple[str, float]]] = field(default_factory=dict)
@@ -154,7 +157,8 @@ class MemoryEvents(_Breakable):
         self.store.log.append(event)
         if event.subject is not None:
             if event.key is not None:
-                history = self.store.histories.setdefault(event.subject, [])
+                lists = self.store.shown if event.type_code == IMPRESSION else self.store.histories
+                history = lists.setdefault(event.subject, [])
                 history.insert(0, event)
                 del history[MAX_ENTRIES:]
             self.store.watermarks[event.subject] = self.store.watermarks.get(event.subject, 0) + 1
@@ -165,7 +169,11 @@ class MemoryEvents(_Breakable):
 
 @dataclass(slots=True)
 class MemoryUserReader(_Breakable):
-    """Histories and watermarks of a MemoryStore, features from *features* (subject → numeric, categorical)."""
+    """
+    Histories and watermarks of a MemoryStore, features from *features* (subject → numeric, categorical).
+
+    Has no clock: a shopper is read as of their newest event.
+    """
 
     store: MemoryStore = field(default_factory=MemoryStore)
     features: dict[str, tuple[Sequence[float], tuple[str, ...]]] = field(default_factory=dict)
@@ -179,7 +187,8 @@ class MemoryUserReader(_Breakable):
         if subject is None:
             return cold
         numeric, categorical = self.features.get(subject, (cold.numeric, cold.categorical))
-        events = self.store.histories.get(subject, [])[::-1]
+        done, shown = self.store.histories.get(subject, [])[::-1], self.store.shown.get(subject, [])[::-1]
+        events = sorted([*shown, *done], key=lambda event: event.at_us) if shown else done
         return UserContext(
             np.asarray(numeric, np.float32),
             categorical,
@@ -187,4 +196,5 @@ class MemoryUserReader(_Breakable):
             np.asarray([event.type_code for event in events], np.uint8),
             np.asarray([event.at_us for event in events], np.int64),
             self.store.watermarks.get(subject, 0),
+            max((event.at_us for event in events), default=0),
         )

@@ -14,7 +14,7 @@ import redis.exceptions
 
 from orchestrator.adapters.redis_client import counted, translate
 from orchestrator.core.model import Event
-from protos.history import MAX_ENTRIES, encode_entries, history_key, slates_key, watermark_key
+from protos.history import MAX_ENTRIES, encode_entries, list_key, slates_key, watermark_key
 
 STREAM = b"tutti:events"
 
@@ -24,7 +24,7 @@ STREAM_MAX_LENGTH = 1_000_000
 SEEN_FOR_S = 86_400
 """An event_id is remembered for a day: longer than any sane retry, short enough to be forgotten."""
 
-# KEYS: seen, stream, history, watermark, slates; ARGV: body, entry ("" = not in the history), caps, has subject.
+# KEYS: seen, stream, the list, watermark, slates; ARGV: body, entry ("" = in neither list), caps, has subject.
 APPEND = """
 if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[5]) == false then return 0 end
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', ARGV[1])
@@ -56,7 +56,7 @@ class RedisEvents:
                 APPEND,
                 5,
                 *(b"tutti:event:" + event.event_id.encode(), STREAM),
-                *(history_key(subject), watermark_key(subject), slates_key(subject)),
+                *(list_key(subject, event.type_code), watermark_key(subject), slates_key(subject)),
                 *(event.body, entry, MAX_ENTRIES, STREAM_MAX_LENGTH, SEEN_FOR_S),
                 b"1" if event.subject else b"0",
             )

@@ -43,9 +43,10 @@ class RedisUserReader:
         """
         if query.subject is None:
             return UserContext.cold(self.n_numeric, self.n_categorical)
+        now_s = self._wall()
         try:
             # A visitor has a history but no features: Feast's entity is the user.
-            row = await self._reader.read(query.subject, query.user_id, self._wall())
+            row = await self._reader.read(query.subject, query.user_id, now_s)
         except (ConnectionError, OSError) as error:
             raise DependencyError(Loss.UNAVAILABLE, str(error)) from error
         except (hiredis.HiredisError, ValueError) as error:
@@ -58,4 +59,5 @@ class RedisUserReader:
             np.ascontiguousarray(history["type"]),
             np.ascontiguousarray(history["at_us"]),
             row.watermark,
+            int(now_s * 1e6),
         )

@@ -24,7 +24,7 @@ from rich.progress import Progress
 from orchestrator import settings as tree
 from orchestrator.bootstrap import NotReady, Running, run
 from orchestrator.cli.up import default_data
-from orchestrator.core.model import Placement, Query, Slate, StageList
+from orchestrator.core.model import Diversity, Placement, Query, Slate, StageList
 from orchestrator.ports import Catalogue
 from orchestrator.supervisor.backends import start_backends
 from orchestrator.supervisor.errors import SupervisorError
@@ -48,6 +48,9 @@ def recommend(
     data: Annotated[Path | None, typer.Option(help="Data directory, trained. Default: $TUTTI_HOME/shop.")] = None,
     k: Annotated[int, typer.Option(min=1, max=1000, help="Items a user.")] = 20,
     exclude_seen: Annotated[bool, typer.Option(help="Leave out what the user has touched before.")] = False,
+    diversity: Annotated[
+        Diversity, typer.Option(help="How little alike a slate's items are to be; off leaves the order.")
+    ] = Diversity.OFF,
     stages: Annotated[bool, typer.Option(help="Also write each source's and the fused list (column stage).")] = False,
 ) -> None:
     """
@@ -58,7 +61,8 @@ def recommend(
     configure_logging("warning", "text")
     try:
         user_ids = read_users(users)
-        counts = asyncio.run(_write(data or default_data(), user_ids, out, k, exclude_seen=exclude_seen, stages=stages))
+        writing = _write(data or default_data(), user_ids, out, k, diversity, exclude_seen=exclude_seen, stages=stages)
+        counts = asyncio.run(writing)
     except (NotReady, SupervisorError, tree.SettingsError, OSError, ValueError) as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(1) from error
@@ -90,7 +94,7 @@ def read_users(path: Path) -> list[str]:
 
 
 async def _write(
-    data: Path, user_ids: Sequence[str], out: Path, k: int, *, exclude_seen: bool, stages: bool
+    data: Path, user_ids: Sequence[str], out: Path, k: int, diversity: Diversity, *, exclude_seen: bool, stages: bool
 ) -> Counter[str]:
     schema = SCHEMA.append(pa.field("stage", pa.string())) if stages else SCHEMA
     partial = out.with_suffix(out.suffix + ".partial")
@@ -102,7 +106,9 @@ async def _write(
             rows: list[tuple[object, ...]] = []
             for start in range(0, len(user_ids), CONCURRENCY):
                 batch = user_ids[start : start + CONCURRENCY]
-                answers = await asyncio.gather(*(_answer(running, user, k, seen.get(user)) for user in batch))
+                answers = await asyncio.gather(
+                    *(_answer(running, user, k, seen.get(user), diversity) for user in batch)
+                )
                 for user, (slate, lists) in zip(batch, answers, strict=True):
                     counts[slate.level.value] += 1
                     rows.extend(_rows(running, user, slate, lists if stages else None, k))
@@ -116,7 +122,7 @@ async def _write(
 
 
 async def _answer(
-    running: Running, user_id: str, k: int, seen: tuple[int, ...] | None
+    running: Running, user_id: str, k: int, seen: tuple[int, ...] | None, diversity: Diversity
 ) -> tuple[Slate, list[StageList]]:
     query = Query(
         f"batch-{user_id}",
@@ -125,6 +131,7 @@ async def _answer(
         user_id=user_id,
         exclude_keys=seen or (),
         exclude_seen=seen is not None,
+        diversity=diversity,
     )
     return await running.pipeline.traced(query, PATIENCE_MS / 1000)
 

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.core.model import Candidates, Facts, Int32, Mask, Query, UserContext
+from orchestrator.core.model import IMPRESSION, Candidates, Facts, Int32, Mask, Query, UserContext
 
 
 def eligible(
-    query: Query, user: UserContext, candidates: Candidates, facts: Facts, allowed: Mask | None
+    query: Query,
+    user: UserContext,
+    candidates: Candidates,
+    facts: Facts,
+    allowed: Mask | None,
+    shown: Mask | None = None,
 ) -> tuple[Candidates, tuple[tuple[str, int], ...]]:
     """
     Apply every rule in order.
@@ -21,6 +26,7 @@ def eligible(
     Args:
         facts: rows aligned with *candidates*.
         allowed: (catalogue size,) the caller's filter as a mask over keys; None allows everything.
+        shown: the same of the shop's rules: False where one hides the item.
 
     Returns:
         The candidates that may be shown, in their order, and (rule, number removed) for rules that removed any.
@@ -31,6 +37,8 @@ def eligible(
         # Rankings keep sold-out items: the caller shows the whole list anyway and wants its order.
         ("sold_out", facts.in_stock | bool(query.only_keys)),
     ]
+    if shown is not None:
+        rules.append(("hidden", shown[keys]))
     if allowed is not None:
         rules.append(("not_allowed", allowed[keys]))
     stays = np.ones(len(keys), np.bool_)
@@ -51,5 +59,6 @@ def forbidden_keys(query: Query, user: UserContext) -> Int32:
         # The basket is never recommended back, wherever it is shown.
         parts.append(np.asarray(query.cart_keys, np.int32))
     if query.exclude_seen:
-        parts.append(user.history_keys)
+        # What was only shown was not chosen, and will be shown again.
+        parts.append(user.history_keys[user.history_types != IMPRESSION])
     return np.unique(np.concatenate(parts)).astype(np.int32)

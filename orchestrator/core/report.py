@@ -24,7 +24,7 @@ from orchestrator.core.model import (
     SourceReport,
     StageList,
 )
-from orchestrator.core.selection import POPULAR
+from orchestrator.core.selection import IMPERSONAL, Selected
 
 
 @dataclass(slots=True)
@@ -72,8 +72,9 @@ class Report:
             case Lost(loss=loss):
                 self.lost("rerank", loss)
 
-    def slate(self, items: tuple[SlateItem, ...], created_at: float) -> Slate:
-        """The answer: *items* and everything noted."""
+    def slate(self, selected: Selected, created_at: float) -> Slate:
+        """The answer: what was *selected* and everything noted."""
+        items = selected.items
         level = self._level(items)
         return Slate(
             items=items,
@@ -88,6 +89,9 @@ class Report:
             stages_ms=tuple(self.stages_ms.items()),
             # The controller's lower rungs say what it fears; what this answer lost says where it stands.
             rung=max(min(self.rung, Rung.NARROW), self._needed(level)),
+            pinned=selected.pinned,
+            pool=selected.pool,
+            touched=selected.touched,
         )
 
     def _needed(self, level: Level) -> Rung:
@@ -104,7 +108,7 @@ class Report:
 
     def _level(self, items: tuple[SlateItem, ...]) -> Level:
         """Popular: nothing personal is in it. Partial: something personal, but a contribution is missing."""
-        if all(item.sources == (POPULAR,) for item in items):
+        if all(len(item.sources) == 1 and item.sources[0] in IMPERSONAL for item in items):
             return Level.POPULAR
         # A lost cache costs time, not quality: the slate is as good as computed.
         return Level.PARTIAL if self.losses.keys() - {"cache"} else Level.FULL

@@ -174,7 +174,7 @@ def field_name(query: Query, made_by: str) -> str:
 
     Args:
         query: all of it counts but its ids and its subject (which names the hash).
-        made_by: digest of what else makes a slate: settings, vocabulary, arms.
+        made_by: digest of what else makes a slate: settings, vocabulary, arms, the rules in force.
     """
     parts = (
         made_by,

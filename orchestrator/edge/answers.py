@@ -28,8 +28,11 @@ class Properties(Answer):
 class Reason(Answer):
     """Why the item is here."""
 
-    code: Literal["several_sources", "one_source", "popular", "listed"]
+    code: Literal["several_sources", "one_source", "popular", "pinned", "listed"]
     ranks: dict[str, int] = Field(description="list (a source, or `fused`) → rank from 1")
+    rules: list[str] = Field(
+        description="names of the shop's rules that moved or pinned it; `fatigue`: shown before and not touched"
+    )
 
 
 class Item(Answer):
@@ -38,8 +41,13 @@ class Item(Answer):
     id: str
     rank: int = Field(ge=1)
     score: float | None = Field(description="of the last stage that scored; comparable inside one slate only")
-    sources: list[str] = Field(description="who proposed it, its best rank first; `popular` fills what they left open")
+    sources: list[str] = Field(
+        description="who proposed it, its best rank first; `popular` fills what they left open, `pinned` was put there"
+    )
     properties: Properties
+    propensity: float | None = Field(
+        default=None, description="with exploration only: probability that this item is shown in this slot; absent is 1"
+    )
     reason: Reason | None = Field(default=None, description="with `explain` only")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import orjson
 
 from orchestrator.core.model import Query, Slate, SlateItem, StageList
-from orchestrator.core.selection import POPULAR
+from orchestrator.core.selection import PINNED, POPULAR
 from orchestrator.ports import Catalogue
 
 _SOURCE_PREFIX = "source:"
@@ -35,6 +35,7 @@ def slate_body(
     ranks: list name → key → rank from 1; given when the caller asked to explain.
     """
     items = []
+    touched = dict(slate.touched)
     for rank, item in enumerate(slate.items, 1):
         document: dict[str, object] = {
             "id": catalogue.id_of(item.key),
@@ -43,8 +44,10 @@ def slate_body(
             "sources": item.sources,
             "properties": catalogue.properties(item.key),
         }
+        if item.propensity < 1:
+            document["propensity"] = item.propensity
         if ranks is not None:
-            document["reason"] = reason(item, ranks)
+            document["reason"] = reason(item, ranks, touched.get(item.key, ()))
         items.append(document)
     sources = [
         {"name": s.name, "status": s.status, "ms": round(s.took_ms, 3), "candidates": s.candidates, "kept": s.kept}
@@ -76,17 +79,18 @@ def ranks_of(lists: Sequence[StageList]) -> Ranks:
     }
 
 
-def reason(item: SlateItem, ranks: Ranks) -> dict[str, object]:
+def reason(item: SlateItem, ranks: Ranks, touched_by: Sequence[str] = ()) -> dict[str, object]:
     """
-    Why *item* is in the slate: a short code, and its rank in every list that had it.
+    Why *item* is in the slate: a short code, its rank in every list that had it, and which rules touched it.
 
-    Codes: `several_sources`, `one_source`, `popular` (fills what models left open), `listed` (the caller's own
-    list had it and no source scored it).
+    Codes: `several_sources`, `one_source`, `popular` (fills what models left open), `pinned` (a rule put it there and
+    no source proposed it), `listed` (the caller's own list had it and no source scored it).
     """
-    if item.sources == (POPULAR,):
-        code = "popular"
+    if item.sources in ((POPULAR,), (PINNED,)):
+        code = item.sources[0]
     elif not item.sources:
         code = "listed"
     else:
         code = "several_sources" if len(item.sources) > 1 else "one_source"
-    return {"code": code, "ranks": {name: keys[item.key] for name, keys in ranks.items() if item.key in keys}}
+    found_at = {name: keys[item.key] for name, keys in ranks.items() if item.key in keys}
+    return {"code": code, "ranks": found_at, "rules": list(touched_by)}

@@ -86,7 +86,9 @@ class RecommendationRequest(Shopper):
     count: int = Field(default=20, ge=1, description="a shorter slate is possible when fewer items are allowed")
     filter: Filter = Field(default_factory=lambda: _NO_FILTER)
     exclude_item_ids: list[Id] = Field(default_factory=list, max_length=1000)
-    diversity: Literal["off", "low", "medium", "high"] = "off"
+    diversity: Literal["off", "low", "medium", "high"] = Field(
+        default="off", description="how little alike the items are to be; `off` leaves the order as it is"
+    )
     explain: bool = Field(default=False, description="adds `reason` to every item, bypasses the cache")
     budget_ms: float | None = Field(
         default=None, ge=5, le=10_000, allow_inf_nan=False, description="may only lower the service's own budget"

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from protos import vocabulary
-from protos.history import ENTRY, MAX_ENTRIES, history_key, slates_key, watermark_key
+from protos.history import ENTRY, IMPRESSION, MAX_ENTRIES, history_key, shown_key, slates_key, watermark_key
 from protos.tutti.v1 import common_pb2
 
 # Shoppers a round trip. Derived: 500 lists of 200 entries are 1.3 MB.
@@ -40,15 +40,25 @@ def write(data: Path, client: Any) -> tuple[int, int]:
         with client.pipeline(transaction=False) as pipe:
             for subject in subjects:
                 pipe.lrange(history_key(subject), 0, MAX_ENTRIES - 1)
+                pipe.lrange(shown_key(subject), 0, MAX_ENTRIES - 1)
             before = pipe.execute()
         with client.pipeline(transaction=False) as pipe:
-            for i, (subject, present) in enumerate(zip(subjects, before, strict=True), start=first):
-                own = entries[max(int(starts[i]), int(starts[i + 1]) - MAX_ENTRIES) : starts[i + 1]]
-                newest_first = [*_newer(present, last_us), *(entry.tobytes() for entry in own[::-1])][:MAX_ENTRIES]
-                pipe.delete(history_key(subject), slates_key(subject))
-                pipe.rpush(history_key(subject), *newest_first)
-                pipe.incrby(watermark_key(subject), len(own))
-                n_written += len(own)
+            for i, subject in enumerate(subjects, start=first):
+                own = entries[starts[i] : starts[i + 1]]
+                shown = own["type"] == IMPRESSION
+                present = before[2 * (i - first) : 2 * (i - first) + 2]
+                pipe.delete(history_key(subject), shown_key(subject), slates_key(subject))
+                n_own = 0
+                for key, part, live in zip(
+                    (history_key(subject), shown_key(subject)), (own[~shown], own[shown]), present, strict=True
+                ):
+                    kept = part[-MAX_ENTRIES:]
+                    newest_first = [*_newer(live, last_us), *(entry.tobytes() for entry in kept[::-1])][:MAX_ENTRIES]
+                    if newest_first:
+                        pipe.rpush(key, *newest_first)
+                    n_own += len(kept)
+                pipe.incrby(watermark_key(subject), n_own)
+                n_written += n_own
             pipe.execute()
     return len(user_ids), n_written
 

@@ -160,7 +160,7 @@ def _histories(data: Path, client: Any) -> tuple[int, int]:
 
 def _forget(client: Any) -> None:
     """Drop what only makes sense with another shop's keys. Features are overwritten or never read."""
-    for pattern in ("tutti:history:*", "tutti:watermark:*", "tutti:slates:*"):
+    for pattern in ("tutti:history:*", "tutti:shown:*", "tutti:watermark:*", "tutti:slates:*"):
         for key in client.scan_iter(pattern, count=1000):
             client.delete(key)
 

@@ -14,7 +14,7 @@ ROWS = {
     "brand": ["Alba", "Alba", None, "Brix"],
     "price": [20.0, 5.0, None, 10.0],
     "in_stock": [True, None, False, True],
-    "attributes": ['{"colour": "red", "size": 3}', None, "not json", "[1]"],
+    "attributes": ['{"colour": "red", "size": 3, "parent": "P1"}', None, "not json", '{"parent": "P1"}'],
 }
 POPULAR = [4, 3, 1, 0, 2]
 
@@ -56,6 +56,35 @@ class CatalogueContract:
         facts = catalogue.facts(np.empty(0, np.int32))
 
         assert len(facts.in_stock) == len(facts.price) == len(facts.category) == 0
+
+    def test_kinds_tell_which_items_share_a_category_a_brand_or_a_parent(self, catalogue):
+        category, brand, parent = catalogue.kinds(np.arange(catalogue.size, dtype=np.int32)).T
+
+        assert len({*category[:3].tolist()}) == 3
+        assert (category[3:] == -1).all()
+        assert brand[0] == brand[3] >= 0
+        assert brand[2] not in (-1, brand[0])
+        assert parent[2] == parent[3] >= 0
+        assert parent[[0, 1, 4]].tolist() == [-1] * 3
+
+    def test_no_keys_have_no_kinds_and_no_marks(self, catalogue):
+        none = np.empty(0, np.int32)
+
+        assert catalogue.kinds(none).shape == (0, 3)
+        assert len(catalogue.marks(none).tokens) == 0
+
+    def test_marks_tell_how_alike_the_items_asked_for_are(self, catalogue):
+        mug, pot, gone = catalogue.marks(np.asarray([0, 1, 4], np.int32)).likeness(0).tolist()
+
+        assert mug == pytest.approx(1)
+        assert 0 < pot < 1, "both are of the kitchen"
+        assert gone == 0
+
+    def test_a_mask_that_is_kept_says_the_same_as_one_that_is_shared(self, catalogue):
+        wanted = ItemFilter(brands=("Alba",))
+
+        assert catalogue.mask(wanted).tolist() == catalogue.allowed(wanted).tolist()
+        assert catalogue.mask(wanted) is not catalogue.mask(wanted)
 
     def test_an_empty_filter_allows_everything(self, catalogue):
         assert self.allowed(catalogue) == set(IDS)

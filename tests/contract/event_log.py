@@ -5,13 +5,13 @@ import pytest
 from orchestrator.core.model import Loss
 from orchestrator.ports import DependencyError
 from protos.history import MAX_ENTRIES
-from tests.support.builders import PURCHASE, VIEW, an_event
+from tests.support.builders import IMPRESSION, PURCHASE, VIEW, an_event
 
 
 class EventLogContract:
     """
-    A subclass gives `events`, `fail()`, and what is needed to look behind it: `history(subject)`, newest first as
-    (key, type, at_us), and `logged()`, the bodies in the order they were taken.
+    A subclass gives `events`, `fail()`, and what is needed to look behind it: `history(subject)` and
+    `impressions(subject)`, newest first as (key, type, at_us), and `logged()`, the bodies in the order they were taken.
     """
 
     async def test_a_new_event_is_taken_and_counts(self, events, history, logged):
@@ -79,6 +79,17 @@ class EventLogContract:
         assert list(taken) == [True] * n
         assert [key for key, _, _ in await history("u:u1")] == list(range(n - 1, n - 1 - MAX_ENTRIES, -1))
         assert await events.watermark("u:u1") == n
+
+    async def test_impressions_are_kept_apart_so_that_they_push_nothing_out(self, events, history, impressions):
+        await events.append([an_event("e0", key=7, type_code=PURCHASE, at_us=1)])
+        n = MAX_ENTRIES + 5
+        shown = [an_event(f"i{i}", key=i, type_code=IMPRESSION, at_us=i) for i in range(n)]
+
+        assert list(await events.append(shown)) == [True] * n
+
+        assert await history("u:u1") == [(7, PURCHASE, 1)]
+        assert await impressions("u:u1") == [(i, IMPRESSION, i) for i in range(n - 1, n - 1 - MAX_ENTRIES, -1)]
+        assert await events.watermark("u:u1") == n + 1, "an impression is an event like any other"
 
     async def test_the_largest_batch_of_the_api_is_taken_whole(self, events, logged):
         taken = await events.append([an_event(f"e{i}", subject=f"u:{i}") for i in range(500)])

@@ -6,7 +6,7 @@ import pytest
 from orchestrator.core.model import Loss
 from orchestrator.ports import DependencyError
 from tests.contract.candidate_source import TIMEOUT_S
-from tests.support.builders import ADD_TO_CART, PURCHASE, VIEW, a_query, an_event
+from tests.support.builders import ADD_TO_CART, IMPRESSION, PURCHASE, VIEW, a_query, an_event
 
 
 class FeatureReaderContract:
@@ -48,6 +48,23 @@ class FeatureReaderContract:
         assert user.history_types.dtype == np.uint8
         assert user.history_at_us.dtype == np.int64
         assert user.watermark == 3
+
+    async def test_what_was_shown_and_what_was_done_are_one_history_in_the_order_of_time(self, reader, events):
+        done = [an_event("d1", key=1, at_us=10), an_event("d2", key=2, type_code=PURCHASE, at_us=30)]
+        shown = [an_event(f"s{at}", key=at, type_code=IMPRESSION, at_us=at) for at in (5, 10, 40)]
+        await events.append([*shown, *done])
+
+        user = await self.of(reader)
+
+        assert user.history_keys.tolist() == [5, 10, 1, 2, 40], "of one moment, first it is shown and then touched"
+        assert user.history_types.tolist() == [IMPRESSION, IMPRESSION, VIEW, PURCHASE, IMPRESSION]
+        assert user.history_at_us.tolist() == [5, 10, 10, 30, 40]
+        assert user.history_at_us.flags.c_contiguous
+
+    async def test_a_shopper_is_read_as_of_a_moment_not_before_their_newest_event(self, reader, events):
+        await events.append([an_event("e1", at_us=1_700_000_000_000_000)])
+
+        assert (await self.of(reader)).as_of_us >= 1_700_000_000_000_000
 
     async def test_features_are_read_in_the_plans_order(self, reader, know):
         await know("u1", 1.5, -2.0, "gold")

@@ -20,8 +20,10 @@ A_RICH_SLATE = a_slate(
     created_at=1_700_000_000.25,
     removed=(("sold_out", 2),),
     stages_ms=(("user", 1.5), ("retrieve", 40.0)),
+    pinned=(1, 3),
+    pool=(SlateItem(9, 0.5, ("b",)), SlateItem(0, 0.0, ("popular",))),
 )
-"""Every field set: what is forgotten in storage is forgotten for good."""
+"""Every field set but `touched`, which nobody stores: what is forgotten in storage is forgotten for good."""
 
 FAR = 4_000_000_000.0
 """Stale long after any wall clock of today: real stores expire entries by theirs."""

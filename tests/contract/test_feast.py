@@ -19,7 +19,7 @@ from protos.history import history_key, watermark_key
 from protos.tutti.v1.feast_value_pb2 import FeastTimestamp, FeastValue
 from tests.contract.candidate_source import TIMEOUT_S
 from tests.contract.feature_reader import FeatureReaderContract
-from tests.support.builders import a_query
+from tests.support.builders import IMPRESSION, VIEW, a_query, an_event
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.integration
@@ -76,6 +76,21 @@ class TestRedisUserReader(FeatureReaderContract):
     @pytest.fixture
     def fail(self, feast):
         return feast.close
+
+
+async def test_all_that_is_known_of_a_shopper_comes_in_one_round_trip(feast, reader, know, events, monkeypatch):
+    await know("u1", 1.0, 2.0, "gold")
+    await events.append([an_event("e1"), an_event("e2", type_code=IMPRESSION)])
+    asked = []
+    ask = feast._pipeline.ask
+    monkeypatch.setattr(feast._pipeline, "ask", lambda *what: asked.append(what) or ask(*what))
+
+    user = await reader.read(a_query(), TIMEOUT_S)
+
+    assert len(asked) == 1
+    assert user.history_types.tolist() == [IMPRESSION, VIEW]
+    assert user.categorical == ("gold",)
+    assert user.watermark == 2
 
 
 async def test_features_older_than_their_ttl_are_missing(reader, know):

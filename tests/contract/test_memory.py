@@ -124,6 +124,13 @@ class TestMemoryEvents(EventLogContract):
         return history
 
     @pytest.fixture
+    def impressions(self, store):
+        async def impressions(subject):
+            return [(e.key, e.type_code, e.at_us) for e in store.shown.get(subject, [])]
+
+        return impressions
+
+    @pytest.fixture
     def logged(self, store):
         async def logged():
             return [event.body for event in store.log]

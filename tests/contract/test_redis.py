@@ -29,7 +29,7 @@ from orchestrator.ports import DependencyError
 from orchestrator.settings import Stage
 from orchestrator.telemetry import new_metrics
 from protos.feast_layout import EntityPlan, ReadPlan, ViewPlan
-from protos.history import ENTRY, history_key, slates_key, watermark_key
+from protos.history import ENTRY, history_key, shown_key, slates_key, watermark_key
 from services.chassis.item_matrix import ItemMatrix
 from services.ingestion import consume
 from services.ingestion.consume import Rhythm
@@ -121,6 +121,13 @@ class TestRedisEvents(EventLogContract):
             return [struct.unpack("<iBq", entry) for entry in await client.lrange(history_key(subject), 0, -1)]
 
         return history
+
+    @pytest.fixture
+    def impressions(self, client):
+        async def impressions(subject):
+            return [struct.unpack("<iBq", entry) for entry in await client.lrange(shown_key(subject), 0, -1)]
+
+        return impressions
 
     @pytest.fixture
     def logged(self, client):

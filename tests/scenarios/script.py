@@ -7,6 +7,9 @@ The language of the transcripts, and how a slate reads in them. One command a li
     event SUBJECT TYPE ITEM [ID]                 view click impression add_to_cart remove_from_cart purchase
     slow NAME 90ms · hang NAME · lose NAME LOSS · heal NAME
     sell-out ITEM … · restock ITEM …             and the catalogue is read anew
+    rule NAME ACTION ITEM … [WORD=VALUE …]       position=1 factor=2 places=3 from=5s until=10s (from now) on=home,cart
+                                                  shopper=known; beside those there are
+    no-rules                                     another file, which is empty
     forget                                       the store is emptied, as by a Redis that came back empty
     advance 5s                                   nobody asks anything for a while
     set SECTION__KEY VALUE …                     before the first other command
@@ -14,9 +17,11 @@ The language of the transcripts, and how a slate reads in them. One command a li
 NAME: collaborative_filtering content_based reranking user slate_cache. The shop: tests/support/worlds.py.
 """
 
+from datetime import UTC, datetime
+
 from orchestrator.core.model import Diversity, ItemFilter, Loss, Placement, Query, Slate
 from tests.support import builders
-from tests.support.virtual_clock import advance, monotonic
+from tests.support.virtual_clock import advance, monotonic, wall
 from tests.support.worlds import FOREVER, World
 
 UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
@@ -27,6 +32,7 @@ class Stage:
 
     def __init__(self) -> None:
         self._settings: dict[str, str] = {}
+        self._rules = ""
         self._made: World | None = None
 
     @property
@@ -66,8 +72,31 @@ class Stage:
         self.world.sold_out -= set(map(int, items))
         self.world.open()
 
+    async def _rule(self, name: str, action: str, *words: str) -> None:
+        items = [f"i{int(word):02d}" for word in words if "=" not in word]
+        lines = ["[[rules]]", f'name = "{name}"', f'action = "{action}"', f"items = {{ ids = {items} }}"]
+        when: list[str] = []
+        for word, value in (word.split("=") for word in words if "=" in word):
+            match word:
+                case "position" | "factor" | "places":
+                    lines.append(f"{word} = {value}")
+                case "from" | "until":
+                    lines.append(f"{word} = {datetime.fromtimestamp(wall() + seconds(value), UTC).isoformat()}")
+                case "on":
+                    when.append(f"placements = {value.split(',')}")
+                case "shopper":
+                    when.append(f'shopper = "{value}"')
+                case _:
+                    raise ValueError(f"no word {word!r} in rule; see tests/scenarios/script.py")
+        self._rules += "\n".join([*lines, f"when = {{ {', '.join(when)} }}", ""])
+        self.world.rule(self._rules)
+
+    async def _no_rules(self) -> None:
+        self._rules = ""
+        self.world.rule("")
+
     async def _forget(self) -> None:
-        for part in ("histories", "watermarks", "slates", "seen"):
+        for part in ("histories", "shown", "watermarks", "slates", "seen"):
             getattr(self.world.store, part).clear()
 
     async def _advance(self, how: str) -> None:

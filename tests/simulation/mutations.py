@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from unittest.mock import patch
 
 from orchestrator.adapters.memory import MemorySlates
+from orchestrator.arrangement import Arrangement
 from orchestrator.core import dependency
 from orchestrator.core.breaker import Breaker, Permit, State
 from orchestrator.core.deadline import Deadline
 from orchestrator.core.dependency import Dependency
 from orchestrator.core.hedge import HedgeBudget
 from orchestrator.core.limiter import Slot
-from orchestrator.core.model import Loss
+from orchestrator.core.model import Loss, UserContext
 from orchestrator.core.report import Report
 from orchestrator.core.retry import RetryBudget
 from orchestrator.core.slate_cache import Found
-from orchestrator.pipeline import Pipeline
 from tests.simulation.watched import WatchedGuard
 from tests.support.virtual_clock import EPOCH_S
 
@@ -107,8 +107,8 @@ def _renames_losses(honest):
 
 
 def _fills_with_anything(honest):
-    def filled(self, query, user, items, allowed):
-        return honest(self, query, None, items, None)
+    def filled(self, query, user, items, count, visible, *besides):
+        return honest(self, query, UserContext.cold(0, 0), items, count, None)
 
     return filled
 
@@ -135,5 +135,5 @@ MUTATIONS = {
     "remembered slates outlive the shopper's events": Mutation(
         MemorySlates, "get", _ignores_watermark, ("W",), near=20
     ),
-    "gaps are filled with anything": Mutation(Pipeline, "_filled", _fills_with_anything, ("I7",)),
+    "gaps are filled with anything": Mutation(Arrangement, "_filled", _fills_with_anything, ("I7",)),
 }

@@ -144,13 +144,13 @@ class WatchedPipeline(Pipeline):
         super().__init__(*about)
         self._world = world
 
-    async def _compute(self, query, deadline, report):
+    async def _compute(self, *asked):
         making = Making(self._world.loop.time())
         self._world.makings.append(making)
         mark = (MARK, float(len(self._world.makings) - 1))
         token = of_making.set(making)
         try:
-            slate = await super()._compute(query, deadline, report)
+            slate = await super()._compute(*asked)
         finally:
             of_making.reset(token)
         return replace(slate, stages_ms=(*slate.stages_ms, mark))

@@ -25,7 +25,9 @@ from orchestrator.adapters.memory import (
     MemoryStore,
     MemoryUserReader,
 )
+from orchestrator.adapters.rules_file import bound, parse
 from orchestrator.core.model import Loss, Query, Slate
+from orchestrator.core.rules import Rulebook
 from orchestrator.core.selection import POPULAR
 from orchestrator.guard import Guard
 from orchestrator.pipeline import Collaborators, Pipeline
@@ -109,6 +111,7 @@ class World:
             EVENTS: Distant(MemoryEvents(store=self.store), 0.001),
         }
         self._event_ids = itertools.count(1)
+        self.rulebook = Rulebook()
         self.open()
 
     def open(self) -> None:
@@ -129,6 +132,7 @@ class World:
             monotonic=monotonic,
             wall=wall,
             rng=random.Random(seed),
+            rulebook=lambda: self.rulebook,
         )
         return Pipeline(self.settings, parts, "settings-1")
 
@@ -138,6 +142,10 @@ class World:
     def lose(self, *names: str, loss: Loss = Loss.UNAVAILABLE) -> None:
         for name in names:
             self[name].twin.fail_with = loss
+
+    def rule(self, text: str) -> None:
+        """From now on these rules hold, as a file would have them; columns are f__number and f__word."""
+        self.rulebook = bound(parse(text), self.catalogue, ["f__number", "f__other"], ["f__word"])
 
     def sell_out(self, *keys: int) -> None:
         self.sold_out |= set(keys)

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 
+import pytest
 from structlog.testing import capture_logs
 
 from orchestrator import settings as tree
@@ -14,7 +15,8 @@ from orchestrator.adapters.memory import (
     MemoryStore,
     MemoryUserReader,
 )
-from orchestrator.bootstrap import Overrides, run
+from orchestrator.bootstrap import NotReady, Overrides, run
+from orchestrator.core.model import Placement, Query
 from orchestrator.degradation import Degradation
 from orchestrator.telemetry import new_metrics
 from tests.support.worlds import a_catalogue
@@ -83,3 +85,46 @@ async def test_a_controller_that_fails_is_told_of(tmp_path, monkeypatch):
             await asyncio.sleep(0)
 
     assert "ladder_stands_still" in [line["event"] for line in lines]
+
+
+HIDE = '[[rules]]\nname = "gone"\naction = "hide"\nitems = { ids = ["i39", "never listed"] }\n'
+
+
+async def test_the_rules_of_the_file_hold_from_the_first_slate_and_unknown_items_are_told(tmp_path):
+    (tmp_path / "rules.toml").write_text(HIDE)
+    settings, overrides = a_shop(tmp_path, TUTTI_RULES__PATH=str(tmp_path / "rules.toml"))
+
+    with capture_logs() as lines:
+        async with run(settings, overrides) as running:
+            slate = await running.pipeline.recommend(Query("r", Placement.HOME, 3))
+
+    assert [item.key for item in slate.items] == [38, 37, 36]
+    assert [line["ids"] for line in lines if line["event"] == "rule_of_unknown_items"] == [("never listed",)]
+
+
+async def test_a_changed_file_is_looked_for_while_it_runs_and_not_after(tmp_path):
+    (tmp_path / "rules.toml").write_text(HIDE)
+    settings, overrides = a_shop(tmp_path, TUTTI_RULES__PATH=str(tmp_path / "rules.toml"))
+
+    async with run(settings, overrides):
+        assert [task.get_name() for task in asyncio.all_tasks()].count("rules") == 1
+    await asyncio.sleep(0)
+
+    assert "rules" not in [task.get_name() for task in asyncio.all_tasks()]
+
+
+async def test_nobody_looks_for_changes_when_told_not_to_or_when_there_are_no_rules(tmp_path):
+    (tmp_path / "rules.toml").write_text(HIDE)
+
+    for about in ({"TUTTI_RULES__PATH": str(tmp_path / "rules.toml"), "TUTTI_RULES__RELOAD_S": "0"}, {}):
+        async with run(*a_shop(tmp_path, **about)):
+            assert "rules" not in [task.get_name() for task in asyncio.all_tasks()]
+
+
+async def test_a_wrong_rule_refuses_to_start_and_is_named_with_its_key(tmp_path):
+    (tmp_path / "rules.toml").write_text(HIDE + "factor = 2\n")
+    settings, overrides = a_shop(tmp_path, TUTTI_RULES__PATH=str(tmp_path / "rules.toml"))
+
+    with pytest.raises(NotReady, match=r"rules\.toml: rule 'gone': factor and places go with boost and bury"):
+        async with run(settings, overrides):
+            pass

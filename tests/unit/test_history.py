@@ -47,7 +47,7 @@ def test_no_history_is_an_empty_array_with_all_columns():
 
 def test_keys_of_different_subjects_and_kinds_never_meet():
     subjects = ["u:1", "v:1", "u:", "u:é"]
-    kinds = [history.history_key, history.watermark_key, history.slates_key]
+    kinds = [history.history_key, history.shown_key, history.watermark_key, history.slates_key]
 
     names = {kind(subject) for kind in kinds for subject in subjects}
 
@@ -69,3 +69,27 @@ def test_reading_gives_columns_that_can_be_made_contiguous_for_the_wire():
     read = history.decode_entries(history.encode_entries([1, 2], [1, 1], [10, 20])[::-1])
 
     assert np.ascontiguousarray(read["key"]).tobytes() == np.asarray([1, 2], "<i4").tobytes()
+
+
+@given(entries, entries)
+def test_merging_loses_nothing_and_is_in_the_order_of_time(done, shown):
+    lists = [
+        history.decode_entries(history.encode_entries(*([entry[i] for entry in own] for i in range(3)))[::-1])
+        for own in (sorted(done, key=lambda entry: entry[2]), sorted(shown, key=lambda entry: entry[2]))
+    ]
+
+    both = history.merged(*lists)
+
+    assert sorted(both.tolist()) == sorted([*lists[0].tolist(), *lists[1].tolist()])
+    assert (both["at_us"][1:] >= both["at_us"][:-1]).all()
+
+
+def test_without_impressions_merging_costs_nothing():
+    done = history.decode_entries(history.encode_entries([1], [1], [10]))
+
+    assert history.merged(done, history.decode_entries([])) is done
+
+
+def test_impressions_have_a_list_of_their_own():
+    assert history.list_key("u:1", builders.IMPRESSION) == history.shown_key("u:1")
+    assert history.list_key("u:1", builders.VIEW) == history.history_key("u:1")

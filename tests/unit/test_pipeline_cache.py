@@ -10,6 +10,7 @@ from orchestrator import remembered
 from orchestrator.core.deadline import Deadline
 from orchestrator.core.model import Level, Loss
 from orchestrator.core.report import Report
+from orchestrator.core.rules import NONE_IN_FORCE
 from orchestrator.ports import DependencyError
 from tests.support.builders import PURCHASE, a_query, keys_of
 from tests.support.virtual_clock import advance, monotonic, wall
@@ -290,7 +291,9 @@ class TestAskingAtOnce:
         cache, deadline = world.pipeline._remembered, Deadline(monotonic() + 0.0845)
 
         recalled = await cache.look_up(a_query(), deadline, Report())
-        slate = await cache.make_once(recalled, deadline, Report(), partial(world.pipeline._compute, a_query()))
+        slate = await cache.make_once(
+            recalled, deadline, Report(), partial(world.pipeline._compute, a_query(), NONE_IN_FORCE)
+        )
 
         assert keys_of(slate) == BEST
         assert recalled.key is not None

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from orchestrator.core.filters import eligible, forbidden_keys
 from orchestrator.core.model import Placement
-from tests.support.builders import a_query, a_user, keys_of, some_candidates, some_facts
+from tests.support.builders import CLICK, IMPRESSION, a_query, a_user, changed, keys_of, some_candidates, some_facts
 
 N = 30
 keys = st.lists(st.integers(0, N - 1), unique=True, max_size=20)
@@ -88,6 +88,21 @@ def test_history_is_forbidden_only_on_demand():
 
     assert forbidden_keys(a_query(), user).tolist() == []
     assert forbidden_keys(a_query(exclude_seen=True), user).tolist() == [7, 8]
+
+
+def test_what_was_only_shown_was_not_chosen():
+    user = changed(a_user((7, 8)), history_types=np.asarray([IMPRESSION, CLICK], np.uint8))
+
+    assert forbidden_keys(a_query(exclude_seen=True), user).tolist() == [8]
+
+
+def test_what_a_rule_hides_is_counted_apart_from_what_the_caller_does_not_want():
+    shown, allowed = np.asarray([True, False, False, True]), np.asarray([True, True, False, False])
+
+    kept, removed = eligible(a_query(), a_user(), some_candidates(0, 1, 2, 3), some_facts(4), allowed, shown)
+
+    assert keys_of(kept) == [0]
+    assert removed == (("hidden", 2), ("not_allowed", 1))
 
 
 def test_forbidden_keys_are_sorted_unique_int32_as_the_wire_wants_them():

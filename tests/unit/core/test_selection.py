@@ -1,79 +1,23 @@
-"""Selection: selected plus reserve is the input, a full slate before a spread one, no slot twice."""
-
-from collections import Counter
+"""Selection: nothing is lost between candidates and slots, no item comes twice, the pinned stand in their places."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.model import Diversity, SlateItem
-from orchestrator.core.selection import CATEGORY_SHARE, POPULAR, fill, ordered, select, slots
-from tests.support.builders import a_slate, candidates_of, keys_of, some_candidates, some_facts
-
-shelves = st.lists(st.integers(-1, 4), max_size=40)
-
-
-def chosen_from(categories, count, diversity):
-    candidates = some_candidates(*range(len(categories)))
-    return select(candidates, some_facts(len(categories), category=categories), count, diversity)
-
-
-@given(categories=shelves, count=st.integers(1, 50), diversity=st.sampled_from(Diversity))
-def test_selected_and_reserve_are_the_input(categories, count, diversity):
-    selected, reserve = chosen_from(categories, count, diversity)
-
-    assert len(selected) == min(count, len(categories))
-    assert sorted(keys_of(selected) + keys_of(reserve)) == list(range(len(categories)))
-    assert keys_of(reserve) == sorted(keys_of(reserve)), "the reserve keeps its order"
-
-
-@given(categories=shelves, count=st.integers(1, 50), diversity=st.sampled_from(list(CATEGORY_SHARE)))
-def test_a_category_takes_more_than_its_share_only_when_nothing_else_is_left(categories, count, diversity):
-    selected, reserve = chosen_from(categories, count, diversity)
-
-    most = max(1, int(np.ceil(count * CATEGORY_SHARE[diversity])))
-    filled = Counter(categories[key] for key in keys_of(selected))
-    over = {category for category, n in filled.items() if category >= 0 and n > most}
-    waiting = {categories[key] for key in keys_of(reserve)}
-    if over:
-        assert all(category >= 0 and filled[category] >= most for category in waiting)
-
-
-@given(categories=shelves, count=st.integers(1, 50), diversity=st.sampled_from(Diversity))
-def test_the_best_candidate_is_always_first(categories, count, diversity):
-    selected, _ = chosen_from(categories, count, diversity)
-
-    assert keys_of(selected)[:1] == ([0] if categories else [])
-
-
-def test_without_diversity_the_top_of_the_list_is_the_slate():
-    selected, reserve = chosen_from([0] * 6, 4, Diversity.OFF)
-
-    assert keys_of(selected) == [0, 1, 2, 3]
-    assert keys_of(reserve) == [4, 5]
-
-
-@pytest.mark.parametrize(("diversity", "at_most"), [(Diversity.LOW, 6), (Diversity.MEDIUM, 4), (Diversity.HIGH, 2)])
-def test_a_spread_slate_holds_at_most_the_share_of_one_category(diversity, at_most):
-    categories = [0] * 10 + [1] * 10 + [2] * 10 + [3] * 10
-
-    selected, _ = chosen_from(categories, 8, diversity)
-
-    assert max(Counter(categories[key] for key in keys_of(selected)).values()) == at_most
-
-
-def test_a_full_slate_is_worth_more_than_a_spread_one():
-    selected, reserve = chosen_from([0, 0, 0, 1, 0], 4, Diversity.HIGH)
-
-    assert keys_of(selected) == [0, 3, 1, 2]
-    assert keys_of(reserve) == [4]
-
-
-def test_items_of_unknown_category_are_not_one_category():
-    selected, _ = chosen_from([-1] * 8, 8, Diversity.HIGH)
-
-    assert keys_of(selected) == list(range(8))
+from orchestrator.core.model import SlateItem
+from orchestrator.core.rules import Pin
+from orchestrator.core.selection import (
+    POPULAR,
+    fill,
+    ordered,
+    pins_within,
+    placed,
+    rearranged,
+    slots,
+    topped_up,
+)
+from tests.support.builders import a_slate, candidates_of, keys_of, some_candidates
 
 
 def test_the_best_score_comes_first_and_ties_keep_the_order_they_came_in():
@@ -128,3 +72,61 @@ def test_filled_slots_say_that_they_are_popular_and_claim_no_score():
     filled = fill((), np.asarray([4], np.int32), np.asarray([], np.int32), 3)
 
     assert filled == (SlateItem(4, 0.0, (POPULAR,)),)
+
+
+@given(
+    have=st.lists(st.integers(0, 30), unique=True, max_size=10),
+    popular=st.permutations(range(31)),
+    forbidden=st.lists(st.integers(0, 30), unique=True, max_size=15),
+    n=st.integers(0, 40),
+)
+def test_candidates_are_topped_up_with_what_slots_would_be_filled_with(have, popular, forbidden, n):
+    candidates = some_candidates(*have)
+    order, never = np.asarray(popular, np.int32), np.asarray(forbidden, np.int32)
+
+    line = topped_up(candidates, order, never, n)
+
+    assert slots(line) == fill(slots(candidates), order, never, n)
+    assert all(item.sources == (POPULAR,) for item in slots(line)[len(have) :])
+
+
+def test_candidates_are_rearranged_as_they_want():
+    candidates = some_candidates(5, 3, 9)
+
+    assert keys_of(rearranged(candidates, np.asarray([1.0, 2.0, 3.0]))) == [5, 3, 9]
+    assert keys_of(rearranged(candidates, np.asarray([3.0, 2.0, 1.0]))) == [9, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("pins", "count", "may", "held"),
+    [
+        ([(3, 7), (1, 8)], 5, None, [(1, 8), (3, 7)]),
+        ([(1, 7), (1, 8), (1, 9)], 5, None, [(1, 7), (2, 8), (3, 9)]),
+        ([(1, 7), (2, 7)], 5, None, [(1, 7)]),
+        ([(1, 7), (6, 8)], 5, None, [(1, 7)]),
+        ([(5, 7), (5, 8)], 5, None, [(5, 7)]),
+        ([(1, 7), (1, 8)], 5, [False, True], [(1, 8)]),
+    ],
+    ids=["by position", "the next free place", "each item once", "behind the end", "pushed out", "may not be shown"],
+)
+def test_pins_hold_in_the_order_they_were_written(pins, count, may, held):
+    wanted = [Pin(*pin) for pin in pins]
+
+    found = pins_within(wanted, count, np.asarray([True] * len(pins) if may is None else may))
+
+    assert [(pin.position, pin.key) for pin in found] == held
+
+
+@given(
+    free=st.lists(st.integers(0, 99), unique=True, max_size=12),
+    positions=st.lists(st.integers(1, 12), unique=True, max_size=5).map(sorted),
+)
+def test_the_pinned_stand_in_their_places_and_the_others_keep_their_order(free, positions):
+    pinned = [(position, 100 + position) for position in positions]
+
+    line, where = placed(free, pinned)
+
+    assert [thing for thing in line if thing < 100] == free
+    assert [line[at - 1] for at in where] == [thing for _, thing in pinned]
+    for at, position in zip(where, positions, strict=True):
+        assert at == position or (at < position and at >= len(line) - len(pinned)), "only a short list ends too early"

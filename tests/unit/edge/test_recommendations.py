@@ -1,10 +1,13 @@
 """POST /v1/recommendations: what is asked of the pipeline, what comes back, and what is refused."""
 
+import orjson
 import pytest
 
 from orchestrator.core.model import Diversity, ItemFilter, Placement, SlateItem
 from orchestrator.edge.answers import SlateAnswer
-from orchestrator.edge.encode import reason
+from orchestrator.edge.encode import reason, slate_body
+from tests.support.builders import a_query, a_slate
+from tests.unit.edge.conftest import ShopTwin
 
 URL = "/v1/recommendations"
 JSON = {"content-type": "application/json"}
@@ -106,15 +109,41 @@ async def test_explaining_adds_a_reason_with_ranks(client):
     body = (await client.post(URL, json={"placement": "home", "count": 3, "explain": True})).json()
 
     SlateAnswer.model_validate(body)
-    assert body["items"][0]["reason"] == {"code": "several_sources", "ranks": {"one": 3, "fused": 1}}
+    assert body["items"][0]["reason"] == {"code": "several_sources", "ranks": {"one": 3, "fused": 1}, "rules": []}
 
 
 @pytest.mark.parametrize(
     ("sources", "code"),
-    [(("popular",), "popular"), ((), "listed"), (("one",), "one_source"), (("one", "two"), "several_sources")],
+    [
+        (("popular",), "popular"),
+        (("pinned",), "pinned"),
+        ((), "listed"),
+        (("one",), "one_source"),
+        (("one", "two"), "several_sources"),
+    ],
 )
 def test_a_reason_is_a_closed_word(sources, code):
-    assert reason(SlateItem(4, 0.0, sources), {"one": {4: 2}, "two": {5: 1}}) == {"code": code, "ranks": {"one": 2}}
+    found = reason(SlateItem(4, 0.0, sources), {"one": {4: 2}, "two": {5: 1}}, ("summer", "fatigue"))
+
+    assert found == {"code": code, "ranks": {"one": 2}, "rules": ["summer", "fatigue"]}
+
+
+def test_an_explained_slate_tells_of_each_item_which_rules_touched_it():
+    slate = a_slate(4, 2, touched=((2, ("summer", "fatigue")),))
+
+    body = orjson.loads(slate_body(a_query(), slate, ShopTwin(), (), 1.0, ranks={}))
+
+    SlateAnswer.model_validate(body)
+    assert [item["reason"]["rules"] for item in body["items"]] == [[], ["summer", "fatigue"]]
+
+
+def test_a_propensity_is_told_where_chance_had_a_say_and_is_certain_otherwise():
+    slate = a_slate(items=(SlateItem(4, 1.0, ("s",), 0.975), SlateItem(2, 0.5, ("pinned",))))
+
+    body = orjson.loads(slate_body(a_query(), slate, ShopTwin(), (), 1.0))
+
+    SlateAnswer.model_validate(body)
+    assert [item.get("propensity") for item in body["items"]] == [0.975, None]
 
 
 async def test_server_timing_lists_the_stages(client):
