@@ -78,8 +78,9 @@ class Load:
         asked = Path(self._folder.name) / "spec.json"
         asked.write_bytes(spec.document())
         command = [sys.executable, "-m", "orchestrator.doctor.load", str(asked), str(self._out), "--with-parent"]
-        # A pipe that is never written to: when we are killed it ends, and the load with it.
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
+        # A pipe that is never written to: when we are killed it ends, and the load with it. A session of its own, since
+        # that is what Linux shares the cores by; so a Ctrl-C reaches only us, and we end it.
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     def __enter__(self) -> Self:
         return self
