@@ -131,7 +131,8 @@ def drill(
         CannotInject: it could not be made or undone.
         NotRunning: a process did not come back, or the system ended.
     """
-    longest = timing.before_s + timing.fault_s + timing.after_s + READY_WITHIN_S + TURNS_WITHIN_S
+    fault_s = fault.seconds(timing.fault_s, rate)
+    longest = timing.before_s + fault_s + timing.after_s + READY_WITHIN_S + TURNS_WITHIN_S
     spec = spec_for(system, shop, rate, longest, seed)
     if fault.impatient:
         spec = replace(spec, impatient_s=IMPATIENT_S, retries=IMPATIENT_RETRIES)
@@ -145,7 +146,7 @@ def drill(
         inject_from = time.monotonic()
         injector.inject(fault.steps)
         injected_at = time.monotonic()
-        time.sleep(timing.fault_s if fault.lasts_s is None else fault.lasts_s)
+        time.sleep(fault_s)
         injector.wait_turns(TURNS_WITHIN_S)
         if fault.lasts_s is None:
             sent.append(calls_made(system))
