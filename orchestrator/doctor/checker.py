@@ -31,8 +31,10 @@ thousandth of those is none; a busy machine loses a stage now and then without a
 CALLS_TO_DETECT = 20
 """A breaker judges no fewer calls (§1.2, min calls): at a low rate these take longer than `DETECT_WITHIN_S`."""
 
-RUN, MOST_WAITING = 10, 1
-"""Nobody waits for a fault any more when of 10 answers in a row that name it at most 1 was slow (a probe)."""
+RUN = 2
+"""A process no longer waits for a fault when so many of its answers in a row named it and did not wait: one may be
+chance,
+a probe that waits comes after half a second."""
 
 STALE = "stale"
 """The level of a remembered slate that is being made anew behind the answer."""
@@ -144,7 +146,6 @@ def judge(
     expect: Expect,
     sources: Sequence[str],
     sent: Sequence[Mapping[str, int]] = (),
-    processes: int = 1,
 ) -> Verdict:
     """
     Judge one drill.
@@ -152,7 +153,6 @@ def judge(
     Args:
         seen: the whole history, by schedule.
         sources: names of the candidate sources, which `degraded` uses.
-        processes: orchestrators; each has breakers of its own, and sees its share of the calls.
         sent: calls made to each dependency so far, at `begins_at`, `inject_from` and `heal_from`; empty: not measured.
     """
     before = list(between(seen, phases.begins_at, phases.inject_from))
@@ -181,7 +181,7 @@ def judge(
         n = sum(any(status == "open" for _, status in one.lost) for one in during)
         claims.append(Claim("breaker stays closed", n == 0, f"open in {n} answers"))
     if expect.detect_within_s is not None:
-        claims.append(_detected(detect_s, during, phases, expect, sources, processes))
+        claims.append(_detected(before, during, phases, expect))
     # Per slate that was made: one that lost something is not remembered, and stale ones are renewed behind answers, so
     # more are made in one phase than in another. That is no storm; what must not grow is the calls each one makes.
     n_before, n_during = _computed(before), _computed(during)
@@ -255,26 +255,52 @@ def is_as_expected(one: Seen, expect: Expect, sources: Sequence[str]) -> bool:
 
 def time_to_detect(before: Sequence[Seen], during: Sequence[Seen], phases: Phases, expect: Expect) -> float | None:
     """
-    Seconds from injecting until answers that name the fault no longer wait for it: a breaker shows open, or a run
-    of them is as fast as answers were before. 0.0 when they never waited; None when that was not reached or seen.
+    Seconds from injecting until no process waits for the fault any more; see `detections`.
+
+    0.0 when none ever waited; None when one waited to the end, or nothing named the fault.
     """
-    named = [one for one in during if frozenset(one.degraded) & (expect.lost | expect.may_lose)]
-    if not named:
-        return None
+    found = [one.after_s for one in detections(before, during, phases, expect)]
+    return None if not found or None in found else max(s for s in found if s is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One orchestrator's: after how long, None for not; how many of its answers waited first, and until when."""
+
+    after_s: float | None
+    waited: int
+    limit_s: float
+
+
+def detections(before: Sequence[Seen], during: Sequence[Seen], phases: Phases, expect: Expect) -> Sequence[Detection]:
+    """
+    Each process on its own, since each has breakers of its own: when its answers that name the fault no longer wait for
+    it. Either a breaker shows open, or a run of them is as fast as answers were before.
+
+    A process that gave fewer such answers than a run says nothing.
+    """
+    named: dict[str, list[Seen]] = {}
+    for one in during:
+        if frozenset(one.degraded) & (expect.lost | expect.may_lose):
+            named.setdefault(one.process, []).append(one)
     usual = {
         kind: percentile(sorted(o.latency_s for o in before if o.kind == kind), 0.5)
         for kind in {o.kind for o in before}
     }
-    waits = [one.latency_s > 1.5 * usual.get(one.kind, math.inf) + 0.005 for one in named]
-    moments = [one.scheduled_at for one in named if any(status == "open" for _, status in one.lost)][:1]
-    for start in range(len(named) - RUN + 1):
-        if sum(waits[start : start + RUN]) <= MOST_WAITING:
-            moments.append(named[start].scheduled_at)
-            break
-    if not moments:
-        return None
-    first_wait = next((one.scheduled_at for one, slow in zip(named, waits, strict=True) if slow), math.inf)
-    return 0.0 if min(moments) < first_wait else min(moments) - phases.inject_from
+    return [_detection(own, usual, phases, expect) for own in named.values() if len(own) >= RUN]
+
+
+def _detection(own: Sequence[Seen], usual: Mapping[str, float], phases: Phases, expect: Expect) -> Detection:
+    waits = [one.latency_s > 1.5 * usual.get(one.kind, math.inf) + 0.005 for one in own]
+    is_open = [any(status == "open" for _, status in one.lost) for one in own]
+    first = next((n for n in range(len(own)) if is_open[n] or not any(waits[n : n + RUN])), None)
+    # The breaker judges no fewer calls than these; whoever asks while the last of them is under way waits, too.
+    judged = own[:CALLS_TO_DETECT][-1].done_at - phases.inject_from
+    limit_s = max(expect.detect_within_s or 0.0, judged)
+    if first is None:
+        return Detection(None, sum(waits), limit_s)
+    n_waited = sum(waits[:first])
+    return Detection(own[first].scheduled_at - phases.inject_from if n_waited else 0.0, n_waited, limit_s)
 
 
 def time_to_heal(before: Sequence[Seen], after: Sequence[Seen], phases: Phases) -> float | None:
@@ -351,19 +377,10 @@ def _healed(heal_s: float | None, expect: Expect) -> Claim:
     return Claim(f"heals within {expect.heal_within_s:g} s", holds, "not" if heal_s is None else f"{heal_s:.2f} s")
 
 
-def _detected(
-    detect_s: float | None,
-    during: Sequence[Seen],
-    phases: Phases,
-    expect: Expect,
-    sources: Sequence[str],
-    processes: int,
-) -> Claim:
-    seconds = max(1e-9, phases.heal_from - phases.inject_from)
-    asking = sum(bool(uses(one.kind, sources) & expect.lost) and not one.from_cache for one in during) / seconds
-    # Connections fall to the processes by chance: the last of them to have seen enough gets less than its share, by two
-    # deviations of that count.
-    needed = CALLS_TO_DETECT + 2 * math.sqrt(CALLS_TO_DETECT) * (processes > 1)
-    limit = max(expect.detect_within_s or 0.0, needed * processes / max(asking, 1e-9) + PROMISE_S)
-    holds = detect_s is not None and detect_s <= limit
-    return Claim(f"detected within {limit:.2f} s", holds, "not" if detect_s is None else f"{detect_s:.2f} s")
+def _detected(before: Sequence[Seen], during: Sequence[Seen], phases: Phases, expect: Expect) -> Claim:
+    each = detections(before, during, phases, expect)
+    holds = bool(each) and all(one.after_s is not None and one.after_s <= one.limit_s for one in each)
+    found = ", ".join(
+        f"{'not' if one.after_s is None else f'{one.after_s:.2f} s'} ({one.waited} waited)" for one in each
+    )
+    return Claim(f"detected within {expect.detect_within_s:g} s or {CALLS_TO_DETECT} calls", holds, found or "not")

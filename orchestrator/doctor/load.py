@@ -196,6 +196,7 @@ async def _ask(
     else:
         done_at = reply.at
         fields |= {"status": reply.status, "retry_after": (reply.header("retry-after") or "").isdigit()}
+        fields["process"] = process_of(reply)
         if reply.status == 200:
             fields |= read_answer(ask, reply.body) if judged else _glance(reply.body)
     client_s = heart.slept(scheduled_at, done_at) + max(0.0, sent_at - scheduled_at - STALL_S)
@@ -216,6 +217,12 @@ async def _patiently(client: Client, spec: Spec, request: bytes) -> Reply:
         if reply.status == 200 or is_last:
             return reply
     raise AssertionError("the last attempt returns or raises")
+
+
+def process_of(reply: Reply) -> str:
+    """The number of the process that answered, "" where the answer does not say."""
+    _, found, rest = (reply.header("server-timing") or "").partition('process;desc="')
+    return rest.partition('"')[0] if found else ""
 
 
 def _glance(body: bytes) -> dict[str, Any]:

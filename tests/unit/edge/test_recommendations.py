@@ -1,5 +1,7 @@
 """POST /v1/recommendations: what is asked of the pipeline, what comes back, and what is refused."""
 
+import os
+
 import pytest
 
 from orchestrator.core.model import Diversity, ItemFilter, Placement, SlateItem
@@ -117,12 +119,12 @@ def test_a_reason_is_a_closed_word(sources, code):
     assert reason(SlateItem(4, 0.0, sources), {"one": {4: 2}, "two": {5: 1}}) == {"code": code, "ranks": {"one": 2}}
 
 
-async def test_server_timing_lists_the_stages(client):
+async def test_server_timing_lists_the_stages_and_says_which_process_answered(client):
     response = await client.post(URL, json={"placement": "home"})
 
     timing = response.headers["server-timing"]
     assert timing.startswith("total;dur=")
-    assert timing.endswith("user;dur=1.25, retrieve;dur=40.00")
+    assert timing.endswith(f'user;dur=1.25, retrieve;dur=40.00, process;desc="{os.getpid()}"')
 
 
 @pytest.mark.parametrize(
