@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from orchestrator.doctor.calls import Calls
 from orchestrator.doctor.history import Seen, between
 from orchestrator.doctor.mix import CACHE, RERANK, uses
 
@@ -43,11 +44,16 @@ CACHE_CALLS = "slate_cache"
 """The cache's name among the orchestrator's dependencies."""
 
 MOST_EXTRA_LOAD = 1.1
-"""A fault may not make dependencies be called more often than this, per request: retries and hedges together
-(resilience specification §5). The noise of few requests comes on top: three standard deviations of a ratio of two
-counts, since the largest of half a dozen dependencies is taken, row after row."""
+"""A fault may not make dependencies be called more often than this (resilience specification §5). Retries and hedges
+are counted as such: a tenth of the first attempts, and the retries a second that a quiet dependency gets (§1.4). First
+attempts are counted for each slate that was made, which answers only let us guess: there the noise of few comes on
+top, three standard deviations of a ratio of two counts, since the largest of half a dozen dependencies is taken, row
+after row."""
 
 NOISE_DEVIATIONS = 3.0
+
+RESERVE_PER_S = 1.0
+"""Retries a second of each orchestrator to each dependency beyond the tenth, with one in hand (specification §1.4)."""
 
 LEAST_ANSWERS = 20
 """Fewer answers in a phase, on average of the fault and what came after it, prove nothing."""
@@ -124,7 +130,7 @@ class Claim:
 class Verdict:
     """
     One drill, judged. *detect_s* is None when nothing named the fault, or everyone waited for it to the end;
-    *extra_load* is calls per computed answer to the dependency that got most more, against before; None if unknown.
+    *extra_load* is calls for each first attempt at the dependency that was asked most again; None if unknown.
     """
 
     before: Figures
@@ -145,7 +151,8 @@ def judge(
     phases: Phases,
     expect: Expect,
     sources: Sequence[str],
-    sent: Sequence[Mapping[str, int]] = (),
+    sent: Sequence[Mapping[str, Calls]] = (),
+    processes: int = 1,
 ) -> Verdict:
     """
     Judge one drill.
@@ -154,6 +161,7 @@ def judge(
         seen: the whole history, by schedule.
         sources: names of the candidate sources, which `degraded` uses.
         sent: calls made to each dependency so far, at `begins_at`, `inject_from` and `heal_from`; empty: not measured.
+        processes: orchestrators; each has retries in reserve.
     """
     before = list(between(seen, phases.begins_at, phases.inject_from))
     during = list(between(seen, phases.inject_from, phases.heal_from))
@@ -182,15 +190,16 @@ def judge(
         claims.append(Claim("breaker stays closed", n == 0, f"open in {n} answers"))
     if expect.detect_within_s is not None:
         claims.append(_detected(before, during, phases, expect))
+    claims += _load(sent, phases, processes)
     # Per slate that was made: one that lost something is not remembered, and stale ones are renewed behind answers, so
     # more are made in one phase than in another. That is no storm; what must not grow is the calls each one makes.
     n_before, n_during = _computed(before), _computed(during)
-    load = extra_load(sent, n_before, n_during)
+    grown = growth(sent, n_before, n_during)
     # Without slates from memory everything is computed: more calls are then the point, and no retries.
-    if load is not None and CACHE not in expect.lost | expect.may_lose:
+    if grown is not None and CACHE not in expect.lost | expect.may_lose:
         limit = MOST_EXTRA_LOAD + NOISE_DEVIATIONS * math.sqrt(1 / max(1, n_before) + 1 / max(1, n_during))
-        claims.append(Claim(f"load ≤ {limit:.0%}", load <= limit, f"{load:.0%}"))
-    return Verdict(figures_of(before), figures, figures_of(after), detect_s, heal_s, tuple(claims), load)
+        claims.append(Claim(f"first calls ≤ {limit:.0%}", grown <= limit, f"{grown:.0%}"))
+    return Verdict(figures_of(before), figures, figures_of(after), detect_s, heal_s, tuple(claims), extra_load(sent))
 
 
 def figures_of(seen: Sequence[Seen]) -> Figures:
@@ -219,18 +228,50 @@ def _computed(seen: Sequence[Seen]) -> int:
     return sum(not one.from_cache or bool(one.degraded) or one.level == STALE for one in seen)
 
 
-def extra_load(sent: Sequence[Mapping[str, int]], n_before: int, n_during: int) -> float | None:
-    """The largest growth, over dependencies, of calls per computed answer; None if not measured, or counted anew."""
+def growth(sent: Sequence[Mapping[str, Calls]], n_before: int, n_during: int) -> float | None:
+    """The largest growth, over dependencies, of first calls per computed answer; None if not measured, or anew."""
     if len(sent) != 3 or not n_before or not n_during:
         return None
-    began, injected, healed = sent
     grown = [
-        ((healed[name] - injected[name]) / n_during) / ((injected[name] - began[name]) / n_before)
-        for name in began.keys() & injected.keys() & healed.keys()
+        (during.first / n_during) / (before.first / n_before)
+        for name, (before, during) in _made(sent).items()
         # The cache is asked by every request, computed or not.
-        if name != CACHE_CALLS and injected[name] > began[name] and healed[name] >= injected[name]
+        if name != CACHE_CALLS and before.first > 0
     ]
     return max(grown, default=None)
+
+
+def extra_load(sent: Sequence[Mapping[str, Calls]]) -> float | None:
+    """The most calls, over dependencies, that were made during the fault for each first one; None if not measured."""
+    made = _made(sent) if len(sent) == 3 else {}
+    return max((1 + during.extra / during.first for _, during in made.values() if during.first > 0), default=None)
+
+
+def _made(sent: Sequence[Mapping[str, Calls]]) -> Mapping[str, tuple[Calls, Calls]]:
+    """Dependency → calls before the fault and during it; without those of an orchestrator that counts anew."""
+    began, injected, healed = sent
+    return {
+        name: (injected[name] - began[name], healed[name] - injected[name])
+        for name in began.keys() & injected.keys() & healed.keys()
+        if healed[name].first >= injected[name].first >= began[name].first
+    }
+
+
+def _load(sent: Sequence[Mapping[str, Calls]], phases: Phases, processes: int) -> list[Claim]:
+    """
+    Retries and hedges stay within what first attempts have paid for, each dependency by itself.
+
+    Attempts before the fault have paid, too: their tokens live for 10 s.
+    """
+    if len(sent) != 3 or not _made(sent):
+        return []
+    reserve = processes * (RESERVE_PER_S * (phases.heal_from - phases.inject_from) + 1)
+    over = [
+        f"{name} {during.extra} of {during.first}"
+        for name, (before, during) in sorted(_made(sent).items())
+        if during.extra > (MOST_EXTRA_LOAD - 1) * (before.first + during.first) + reserve
+    ]
+    return [Claim(f"asked again ≤ {MOST_EXTRA_LOAD - 1:.0%}", not over, "; ".join(over) or "within")]
 
 
 def percentile(ascending: Sequence[float], p: float) -> float:

@@ -164,7 +164,7 @@ def drill(
         seen = load.finish()
     phases = Phases(begins_at, inject_from, injected_at, heal_from, healed_at, ends_at)
     seen = list(history.between(seen, begins_at, ends_at))
-    verdict = judge(seen, phases, fault.expect, system.names.sources, sent)
+    verdict = judge(seen, phases, fault.expect, system.names.sources, sent, len(system.orchestrators()))
     return Outcome(fault, phases, verdict, seen)
 
 

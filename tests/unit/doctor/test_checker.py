@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.doctor.calls import Calls
 from orchestrator.doctor.checker import (
     Expect,
     Phases,
     extra_load,
     figures_of,
+    growth,
     is_as_expected,
     judge,
     percentile,
@@ -292,13 +294,32 @@ def test_a_breaker_that_opens_over_our_own_mistake_is_a_failure():
     assert failing(changed(seen, 15.0, lost=(("cf", "open"),)), expect) == ["breaker stays closed"]
 
 
-def test_a_fault_that_makes_a_dependency_be_called_more_often_is_found_out():
-    calm = [{"cf": 0, "cb": 0}, {"cf": 1000, "cb": 1000}, {"cf": 2000, "cb": 100}]
-    storm = [{"cf": 0, "cb": 0}, {"cf": 1000, "cb": 1000}, {"cf": 2600, "cb": 100}]
-    seen = a_drill()
+def made(**counts):
+    """cf=1000 first calls; cf=(1000, 50) with 50 retries and hedges on top."""
+    return {name: Calls(*n) if isinstance(n, tuple) else Calls(n) for name, n in counts.items()}
 
-    assert judge(seen, PHASES, RERANK, SOURCES, calm).extra_load == pytest.approx(1.0)
-    assert [c.name for c in judge(seen, PHASES, RERANK, SOURCES, storm).claims if not c.holds] == ["load ≤ 123%"]
+
+def not_held(seen, expect, sent, processes=1):
+    return [(c.name, c.found) for c in judge(seen, PHASES, expect, SOURCES, sent, processes).claims if not c.holds]
+
+
+def test_a_fault_that_makes_a_dependency_be_called_more_often_is_found_out():
+    calm = [made(cf=0, cb=0), made(cf=1000, cb=1000), made(cf=2000, cb=100)]
+    storm = [made(cf=0, cb=0), made(cf=1000, cb=1000), made(cf=2600, cb=100)]
+
+    assert not_held(a_drill(), RERANK, calm) == []
+    assert not_held(a_drill(), RERANK, storm) == [("first calls ≤ 123%", "160%")]
+
+
+# Half of a dependency's calls failing, 143 % was found where 139 % were allowed: retries, renewals of stale slates and
+# chance in one number.
+def test_retries_and_hedges_are_a_tenth_of_what_paid_for_them_and_the_reserve_of_each_orchestrator():
+    before = [made(cf=0), made(cf=500)]
+
+    assert not_held(a_drill(), RERANK, [*before, made(cf=(1000, 111))]) == []
+    assert not_held(a_drill(), RERANK, [*before, made(cf=(1000, 112))]) == [("asked again ≤ 10%", "cf 112 of 500")]
+    assert not_held(a_drill(), RERANK, [*before, made(cf=(1000, 122))], processes=2) == []
+    assert judge(a_drill(), PHASES, RERANK, SOURCES, [*before, made(cf=(1000, 50))]).extra_load == 1.1
 
 
 def test_where_everything_was_shed_nothing_was_late():
@@ -309,30 +330,39 @@ def test_where_everything_was_shed_nothing_was_late():
 
 
 def test_a_stale_slate_counts_as_one_that_is_being_made_anew():
-    made_anew = [{"cf": 0}, {"cf": 1000}, {"cf": 2000}]
+    made_anew = [made(cf=0), made(cf=1000), made(cf=2300)]
     before = [an_answer(i / 100) for i in range(1000)]
     during = [an_answer(10 + i / 100, 10) for i in range(1000)]
-    stale = [replace(one, from_cache=True, level="stale") for one in during]
-    served = [replace(one, from_cache=True) for one in during]
+    stale = [replace(one, from_cache=True, level="stale") for one in during[:300]]
+    served = [replace(one, from_cache=True) for one in during[:300]]
 
-    assert judge([*before, *stale], PHASES, RERANK, SOURCES, made_anew).extra_load == pytest.approx(1.0)
-    assert judge([*before, *served], PHASES, RERANK, SOURCES, made_anew).extra_load is None
+    assert growth(made_anew, 1000, 1300) == pytest.approx(1.0)
+    assert ("first calls ≤ 122%", "130%") not in not_held([*before, *stale, *during], RERANK, made_anew)
+    assert ("first calls ≤ 123%", "130%") in not_held([*before, *served, *during], RERANK, made_anew)
 
 
 def test_without_the_cache_more_calls_are_the_point():
-    storm = [{"cf": 0}, {"cf": 1000}, {"cf": 2600}]
-    no_cache = Expect(may_lose=frozenset({"cache", "rerank"}))
+    storm = [made(cf=0), made(cf=1000), made(cf=2600)]
 
-    assert all(claim.holds for claim in judge(a_drill(), PHASES, no_cache, SOURCES, storm).claims)
+    assert not_held(a_drill(), Expect(may_lose=frozenset({"cache", "rerank"})), storm) == []
 
 
-def test_load_is_per_request_and_unknown_where_nothing_was_measured():
-    assert extra_load([{"cf": 0}, {"cf": 100}, {"cf": 300}], 10, 20) == 1.0
-    assert extra_load([], 10, 20) is None
-    assert extra_load([{}, {}, {}], 10, 20) is None
-    assert extra_load([{"cf": 5}, {"cf": 5}, {"cf": 9}], 10, 20) is None
-    assert extra_load([{"cf": 0}, {"cf": 100}, {"cf": 20}], 10, 20) is None, "an orchestrator that began anew"
-    assert extra_load([{"slate_cache": 0}, {"slate_cache": 10}, {"slate_cache": 99}], 10, 20) is None
+def test_growth_is_per_slate_and_unknown_where_nothing_was_measured():
+    assert growth([made(cf=0), made(cf=100), made(cf=300)], 10, 20) == 1.0
+    assert growth([], 10, 20) is None
+    assert growth([{}, {}, {}], 10, 20) is None
+    assert growth([made(cf=5), made(cf=5), made(cf=9)], 10, 20) is None
+    assert growth([made(cf=0), made(cf=100), made(cf=20)], 10, 20) is None, "an orchestrator that began anew"
+    assert growth([made(slate_cache=0), made(slate_cache=10), made(slate_cache=99)], 10, 20) is None
+    assert growth([made(cf=0), made(cf=100), made(cf=300)], 0, 20) is None
+
+
+def test_extra_load_is_of_the_dependency_that_was_asked_again_most():
+    sent = [made(cf=0, cb=0, rerank=0), made(cf=100, cb=100, rerank=0), made(cf=(200, 4), cb=(200, 1), rerank=0)]
+
+    assert extra_load(sent) == pytest.approx(1.04)
+    assert extra_load([]) is None
+    assert extra_load([{}, {}, {}]) is None
 
 
 def test_percentiles_are_nearest_rank():
