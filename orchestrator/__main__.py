@@ -22,10 +22,8 @@ from orchestrator import settings as tree
 from orchestrator.bootstrap import NotReady, Running, run
 from orchestrator.edge.app import create_app
 from orchestrator.edge.server import DrainingServer
+from orchestrator.supervisor.ports import BACKLOG
 from orchestrator.telemetry import configure_logging
-
-BACKLOG = 128
-"""Short on purpose: waiting in the kernel is invisible to our clock (resilience specification §1.6)."""
 
 KEEP_ALIVE_S = 75
 """Borrowed (nginx): above the 60 s or less after which clients and proxies give an idle connection up, so that it is

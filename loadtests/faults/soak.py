@@ -4,7 +4,11 @@ every call and answers none. Memory of the calling process must not grow with th
 
     python -m loadtests.faults.soak [--calls 100000] [--cancelled 0.05]
 
-Goes through `orchestrator.adapters.grpc_channel`, so that what is measured is how tutti calls.
+Goes through `orchestrator.adapters.grpc_channel`, so that what is measured is how tutti calls. How many calls end as
+`error` says how busy the machine is: gRPC's server has a timer of its own for the deadline, and ends a call CANCELLED
+when that fires first. On a quiet machine it never did (none of 20,000 calls of 20 ms); beside four burning processes on
+two cores 4,834 of 20,000 ended so, half of them 6 ms early and
+more; presumably it counts from a moment it remembers from before it last waited for a core.
 """
 
 from __future__ import annotations

@@ -70,7 +70,9 @@ class LoopWatch:
     @property
     def lag(self) -> Lag:
         """How late the loop is."""
-        return self._meter.read(self._now())
+        now = self._now()
+        overdue_s = max(0.0, now - self._beaten_at - INTERVAL_S) if self._next is not None else 0.0
+        return self._meter.read(now, overdue_s)
 
     def stalled_s(self, since: float, now: float) -> float:
         """

@@ -184,7 +184,9 @@ class Dependency:
         if kind is Kind.FIRST and self.throttle.should_reject(now, self._rng, self.limiter.in_flight):
             self.throttle.sent(now)
             return Loss.SHED
-        permit = self.breaker.try_acquire(now, timeout_s)
+        # A probe of nobody fails, and its failure makes the breaker wait again when they have just come back.
+        is_probe = self.breaker.state_at(now) in (State.OPEN, State.HALF_OPEN)
+        permit = None if is_probe and self.replicas.are_down() else self.breaker.try_acquire(now, timeout_s)
         if permit is None:
             return Loss.BREAKER_OPEN
         slot = self.limiter.try_acquire(now, self.breaker.ramp(now))

@@ -20,6 +20,10 @@ MIN_DELAY_S = 0.001
 MIN_SAMPLES = 100
 """Before that many latencies a percentile is a guess (specification §1.5)."""
 
+LATEST_MEDIANS, MOSTLY = 2.0, 0.75
+"""Where the percentile comes too late: the last moment that still leaves a second answer twice the median, if three
+quarters of the calls have been answered by then. Judged; what it costs is bounded by the budget all the same."""
+
 TOP_S = 1.0
 """A percentile here or above has run out of the histogram. Derived: ten times the promise; no call takes that long."""
 
@@ -43,17 +47,25 @@ def hedge_delay(latencies: Latencies, now: float, timeout_s: float, share: float
     """
     Seconds after which a second replica may be asked; None when this call is not to be hedged.
 
-    Not hedged: too little is known, the percentile has run out of the histogram, or half the second answers would come
-    after *timeout_s*.
+    The percentile, or where half the second answers would then come after *timeout_s*, the last moment that is early
+    enough. That is when more calls than *share* never end: packets get lost, or there was an outage less than a minute
+    ago, and the histogram is full of timeouts. Departs from the specification, which then hedges nothing
+    (docs/adr/0021-a-hedge-at-the-last-moment.md).
+
+    Not hedged: too little is known, the percentile has run out of the histogram, or most calls take that long.
     """
     if latencies.count(now) < MIN_SAMPLES:
         return None
     delay_s = latencies.percentile(now, 1.0 - share)
     median_s = latencies.percentile(now, 0.5)
-    if delay_s is None or median_s is None or delay_s >= TOP_S:
+    mostly_s = latencies.percentile(now, MOSTLY)
+    if delay_s is None or median_s is None or mostly_s is None or delay_s >= TOP_S:
         return None
     delay_s = max(MIN_DELAY_S, delay_s)
-    return None if delay_s + median_s > timeout_s else delay_s
+    if delay_s + median_s <= timeout_s:
+        return delay_s
+    latest_s = timeout_s - LATEST_MEDIANS * median_s
+    return latest_s if latest_s >= max(MIN_DELAY_S, mostly_s) else None
 
 
 class HedgeBudget:

@@ -1,9 +1,10 @@
 """
 How late the event loop runs, from the lateness of a heartbeat.
 
-Two numbers, because they answer two questions: is it late *now*, as a state one can act upon (smoothed), and
-how bad did it get (worst). Admission and ladder act on the smoothed one: a single stall is over when it is
-seen, and turning requests away for a second because of it would only make a second stall.
+Three numbers, because they answer three questions: is it late, as a state one can act upon (smoothed), how bad did it
+get (worst), and how long has the turn taken that is not over (overdue). The ladder acts on the smoothed one: a single
+stall is over when it is seen, and turning requests away for a second because of it would only make a second stall.
+Admission looks at the turn, too, but only at one that calls themselves made long (`core.shedding`).
 """
 
 from __future__ import annotations
@@ -21,10 +22,19 @@ WORST_OF_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """Seconds the loop is late: an exponentially weighted mean over beats, and the worst of the last second."""
+    """
+    Seconds the loop is late.
+
+    smoothed_s  an exponentially weighted mean over beats
+    worst_s     of the last second
+    overdue_s   how late the next beat is already: the age of a turn that is not over
+    beats       how many there were; the same number, the same turn
+    """
 
     smoothed_s: float = 0.0
     worst_s: float = 0.0
+    overdue_s: float = 0.0
+    beats: int = 0
 
 
 NOTABLE_S = 0.010
@@ -39,6 +49,7 @@ class LagMeter:
 
     def __init__(self) -> None:
         self._smoothed_s = 0.0
+        self._beats = 0
         # Falling lateness only: a beat that is later than those before it makes them irrelevant.
         self._worst: deque[tuple[float, float]] = deque()
         self._stalls: deque[tuple[float, float]] = deque(maxlen=REMEMBERED_STALLS)
@@ -48,6 +59,7 @@ class LagMeter:
 
     def beat(self, now: float, late_s: float) -> None:
         """A heartbeat came at monotonic *now*, *late_s* after it was due."""
+        self._beats += 1
         self._smoothed_s += SMOOTHING * (late_s - self._smoothed_s)
         if late_s >= NOTABLE_S:
             self._stalls.append((now, late_s))
@@ -56,10 +68,10 @@ class LagMeter:
         self._worst.append((now, late_s))
         self._forget(now)
 
-    def read(self, now: float) -> Lag:
-        """The lag at monotonic *now*."""
+    def read(self, now: float, overdue_s: float = 0.0) -> Lag:
+        """The lag at monotonic *now*, when the next beat is *overdue_s* late."""
         self._forget(now)
-        return Lag(self._smoothed_s, self._worst[0][1] if self._worst else 0.0)
+        return Lag(self._smoothed_s, self._worst[0][1] if self._worst else 0.0, overdue_s, self._beats)
 
     def stalled_s(self, since: float, now: float) -> float:
         """Seconds between *since* and *now* in which the loop stood still, of stalls that are over."""

@@ -128,6 +128,11 @@ class Replicas:
         known.calls += 1
         known.failures += not ok
 
+    def are_down(self) -> bool:
+        """Whether none of them can be called at all; False where nobody knows."""
+        is_up = self.is_up
+        return is_up is not None and not any(is_up(replica) for replica in range(len(self._replicas)))
+
     def ejected(self, now: float) -> frozenset[int]:
         """Replicas that are not asked now."""
         self._sweep_if_due(now)

@@ -207,6 +207,7 @@ def networks(names: Names) -> Sequence[Fault]:
                 (Drop(Target((rank,)), share),),
                 Expect(may_lose=frozenset({RERANK}), least_clean_share=0.99 if share <= 0.01 else 0.0),
                 alone,
+                least_answers=800 if share <= 0.01 else 0,
             )
             for share in (0.01, 0.05, 0.2)
         ),

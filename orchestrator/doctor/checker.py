@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from orchestrator.doctor.calls import Calls
 from orchestrator.doctor.history import Seen, between
 from orchestrator.doctor.mix import CACHE, RERANK, uses
 
@@ -31,8 +32,10 @@ thousandth of those is none; a busy machine loses a stage now and then without a
 CALLS_TO_DETECT = 20
 """A breaker judges no fewer calls (§1.2, min calls): at a low rate these take longer than `DETECT_WITHIN_S`."""
 
-RUN, MOST_WAITING = 10, 1
-"""Nobody waits for a fault any more when of 10 answers in a row that name it at most 1 was slow (a probe)."""
+RUN = 2
+"""A process no longer waits for a fault when so many of its answers in a row named it and did not wait: one may be
+chance,
+a probe that waits comes after half a second."""
 
 STALE = "stale"
 """The level of a remembered slate that is being made anew behind the answer."""
@@ -41,11 +44,16 @@ CACHE_CALLS = "slate_cache"
 """The cache's name among the orchestrator's dependencies."""
 
 MOST_EXTRA_LOAD = 1.1
-"""A fault may not make dependencies be called more often than this, per request: retries and hedges together
-(resilience specification §5). The noise of few requests comes on top: three standard deviations of a ratio of two
-counts, since the largest of half a dozen dependencies is taken, row after row."""
+"""A fault may not make dependencies be called more often than this (resilience specification §5). Retries and hedges
+are counted as such: a tenth of the first attempts, and the retries a second that a quiet dependency gets (§1.4). First
+attempts are counted for each slate that was made, which answers only let us guess: there the noise of few comes on
+top, three standard deviations of a ratio of two counts, since the largest of half a dozen dependencies is taken, row
+after row."""
 
 NOISE_DEVIATIONS = 3.0
+
+RESERVE_PER_S = 1.0
+"""Retries a second of each orchestrator to each dependency beyond the tenth, with one in hand (specification §1.4)."""
 
 LEAST_ANSWERS = 20
 """Fewer answers in a phase, on average of the fault and what came after it, prove nothing."""
@@ -122,7 +130,7 @@ class Claim:
 class Verdict:
     """
     One drill, judged. *detect_s* is None when nothing named the fault, or everyone waited for it to the end;
-    *extra_load* is calls per computed answer to the dependency that got most more, against before; None if unknown.
+    *extra_load* is calls for each first attempt at the dependency that was asked most again; None if unknown.
     """
 
     before: Figures
@@ -143,7 +151,7 @@ def judge(
     phases: Phases,
     expect: Expect,
     sources: Sequence[str],
-    sent: Sequence[Mapping[str, int]] = (),
+    sent: Sequence[Mapping[str, Calls]] = (),
     processes: int = 1,
 ) -> Verdict:
     """
@@ -152,8 +160,8 @@ def judge(
     Args:
         seen: the whole history, by schedule.
         sources: names of the candidate sources, which `degraded` uses.
-        processes: orchestrators; each has breakers of its own, and sees its share of the calls.
         sent: calls made to each dependency so far, at `begins_at`, `inject_from` and `heal_from`; empty: not measured.
+        processes: orchestrators; each has retries in reserve.
     """
     before = list(between(seen, phases.begins_at, phases.inject_from))
     during = list(between(seen, phases.inject_from, phases.heal_from))
@@ -181,16 +189,17 @@ def judge(
         n = sum(any(status == "open" for _, status in one.lost) for one in during)
         claims.append(Claim("breaker stays closed", n == 0, f"open in {n} answers"))
     if expect.detect_within_s is not None:
-        claims.append(_detected(detect_s, during, phases, expect, sources, processes))
+        claims.append(_detected(before, during, phases, expect))
+    claims += _load(sent, phases, processes)
     # Per slate that was made: one that lost something is not remembered, and stale ones are renewed behind answers, so
     # more are made in one phase than in another. That is no storm; what must not grow is the calls each one makes.
     n_before, n_during = _computed(before), _computed(during)
-    load = extra_load(sent, n_before, n_during)
+    grown = growth(sent, n_before, n_during)
     # Without slates from memory everything is computed: more calls are then the point, and no retries.
-    if load is not None and CACHE not in expect.lost | expect.may_lose:
+    if grown is not None and CACHE not in expect.lost | expect.may_lose:
         limit = MOST_EXTRA_LOAD + NOISE_DEVIATIONS * math.sqrt(1 / max(1, n_before) + 1 / max(1, n_during))
-        claims.append(Claim(f"load ≤ {limit:.0%}", load <= limit, f"{load:.0%}"))
-    return Verdict(figures_of(before), figures, figures_of(after), detect_s, heal_s, tuple(claims), load)
+        claims.append(Claim(f"first calls ≤ {limit:.0%}", grown <= limit, f"{grown:.0%}"))
+    return Verdict(figures_of(before), figures, figures_of(after), detect_s, heal_s, tuple(claims), extra_load(sent))
 
 
 def figures_of(seen: Sequence[Seen]) -> Figures:
@@ -219,18 +228,50 @@ def _computed(seen: Sequence[Seen]) -> int:
     return sum(not one.from_cache or bool(one.degraded) or one.level == STALE for one in seen)
 
 
-def extra_load(sent: Sequence[Mapping[str, int]], n_before: int, n_during: int) -> float | None:
-    """The largest growth, over dependencies, of calls per computed answer; None if not measured, or counted anew."""
+def growth(sent: Sequence[Mapping[str, Calls]], n_before: int, n_during: int) -> float | None:
+    """The largest growth, over dependencies, of first calls per computed answer; None if not measured, or anew."""
     if len(sent) != 3 or not n_before or not n_during:
         return None
-    began, injected, healed = sent
     grown = [
-        ((healed[name] - injected[name]) / n_during) / ((injected[name] - began[name]) / n_before)
-        for name in began.keys() & injected.keys() & healed.keys()
+        (during.first / n_during) / (before.first / n_before)
+        for name, (before, during) in _made(sent).items()
         # The cache is asked by every request, computed or not.
-        if name != CACHE_CALLS and injected[name] > began[name] and healed[name] >= injected[name]
+        if name != CACHE_CALLS and before.first > 0
     ]
     return max(grown, default=None)
+
+
+def extra_load(sent: Sequence[Mapping[str, Calls]]) -> float | None:
+    """The most calls, over dependencies, that were made during the fault for each first one; None if not measured."""
+    made = _made(sent) if len(sent) == 3 else {}
+    return max((1 + during.extra / during.first for _, during in made.values() if during.first > 0), default=None)
+
+
+def _made(sent: Sequence[Mapping[str, Calls]]) -> Mapping[str, tuple[Calls, Calls]]:
+    """Dependency → calls before the fault and during it; without those of an orchestrator that counts anew."""
+    began, injected, healed = sent
+    return {
+        name: (injected[name] - began[name], healed[name] - injected[name])
+        for name in began.keys() & injected.keys() & healed.keys()
+        if healed[name].first >= injected[name].first >= began[name].first
+    }
+
+
+def _load(sent: Sequence[Mapping[str, Calls]], phases: Phases, processes: int) -> list[Claim]:
+    """
+    Retries and hedges stay within what first attempts have paid for, each dependency by itself.
+
+    Attempts before the fault have paid, too: their tokens live for 10 s.
+    """
+    if len(sent) != 3 or not _made(sent):
+        return []
+    reserve = processes * (RESERVE_PER_S * (phases.heal_from - phases.inject_from) + 1)
+    over = [
+        f"{name} {during.extra} of {during.first}"
+        for name, (before, during) in sorted(_made(sent).items())
+        if during.extra > (MOST_EXTRA_LOAD - 1) * (before.first + during.first) + reserve
+    ]
+    return [Claim(f"asked again ≤ {MOST_EXTRA_LOAD - 1:.0%}", not over, "; ".join(over) or "within")]
 
 
 def percentile(ascending: Sequence[float], p: float) -> float:
@@ -255,26 +296,52 @@ def is_as_expected(one: Seen, expect: Expect, sources: Sequence[str]) -> bool:
 
 def time_to_detect(before: Sequence[Seen], during: Sequence[Seen], phases: Phases, expect: Expect) -> float | None:
     """
-    Seconds from injecting until answers that name the fault no longer wait for it: a breaker shows open, or a run
-    of them is as fast as answers were before. 0.0 when they never waited; None when that was not reached or seen.
+    Seconds from injecting until no process waits for the fault any more; see `detections`.
+
+    0.0 when none ever waited; None when one waited to the end, or nothing named the fault.
     """
-    named = [one for one in during if frozenset(one.degraded) & (expect.lost | expect.may_lose)]
-    if not named:
-        return None
+    found = [one.after_s for one in detections(before, during, phases, expect)]
+    return None if not found or None in found else max(s for s in found if s is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One orchestrator's: after how long, None for not; how many of its answers waited first, and until when."""
+
+    after_s: float | None
+    waited: int
+    limit_s: float
+
+
+def detections(before: Sequence[Seen], during: Sequence[Seen], phases: Phases, expect: Expect) -> Sequence[Detection]:
+    """
+    Each process on its own, since each has breakers of its own: when its answers that name the fault no longer wait for
+    it. Either a breaker shows open, or a run of them is as fast as answers were before.
+
+    A process that gave fewer such answers than a run says nothing.
+    """
+    named: dict[str, list[Seen]] = {}
+    for one in during:
+        if frozenset(one.degraded) & (expect.lost | expect.may_lose):
+            named.setdefault(one.process, []).append(one)
     usual = {
         kind: percentile(sorted(o.latency_s for o in before if o.kind == kind), 0.5)
         for kind in {o.kind for o in before}
     }
-    waits = [one.latency_s > 1.5 * usual.get(one.kind, math.inf) + 0.005 for one in named]
-    moments = [one.scheduled_at for one in named if any(status == "open" for _, status in one.lost)][:1]
-    for start in range(len(named) - RUN + 1):
-        if sum(waits[start : start + RUN]) <= MOST_WAITING:
-            moments.append(named[start].scheduled_at)
-            break
-    if not moments:
-        return None
-    first_wait = next((one.scheduled_at for one, slow in zip(named, waits, strict=True) if slow), math.inf)
-    return 0.0 if min(moments) < first_wait else min(moments) - phases.inject_from
+    return [_detection(own, usual, phases, expect) for own in named.values() if len(own) >= RUN]
+
+
+def _detection(own: Sequence[Seen], usual: Mapping[str, float], phases: Phases, expect: Expect) -> Detection:
+    waits = [one.latency_s > 1.5 * usual.get(one.kind, math.inf) + 0.005 for one in own]
+    is_open = [any(status == "open" for _, status in one.lost) for one in own]
+    first = next((n for n in range(len(own)) if is_open[n] or not any(waits[n : n + RUN])), None)
+    # The breaker judges no fewer calls than these; whoever asks while the last of them is under way waits, too.
+    judged = own[:CALLS_TO_DETECT][-1].done_at - phases.inject_from
+    limit_s = max(expect.detect_within_s or 0.0, judged)
+    if first is None:
+        return Detection(None, sum(waits), limit_s)
+    n_waited = sum(waits[:first])
+    return Detection(own[first].scheduled_at - phases.inject_from if n_waited else 0.0, n_waited, limit_s)
 
 
 def time_to_heal(before: Sequence[Seen], after: Sequence[Seen], phases: Phases) -> float | None:
@@ -351,19 +418,10 @@ def _healed(heal_s: float | None, expect: Expect) -> Claim:
     return Claim(f"heals within {expect.heal_within_s:g} s", holds, "not" if heal_s is None else f"{heal_s:.2f} s")
 
 
-def _detected(
-    detect_s: float | None,
-    during: Sequence[Seen],
-    phases: Phases,
-    expect: Expect,
-    sources: Sequence[str],
-    processes: int,
-) -> Claim:
-    seconds = max(1e-9, phases.heal_from - phases.inject_from)
-    asking = sum(bool(uses(one.kind, sources) & expect.lost) and not one.from_cache for one in during) / seconds
-    # Connections fall to the processes by chance: the last of them to have seen enough gets less than its share, by two
-    # deviations of that count.
-    needed = CALLS_TO_DETECT + 2 * math.sqrt(CALLS_TO_DETECT) * (processes > 1)
-    limit = max(expect.detect_within_s or 0.0, needed * processes / max(asking, 1e-9) + PROMISE_S)
-    holds = detect_s is not None and detect_s <= limit
-    return Claim(f"detected within {limit:.2f} s", holds, "not" if detect_s is None else f"{detect_s:.2f} s")
+def _detected(before: Sequence[Seen], during: Sequence[Seen], phases: Phases, expect: Expect) -> Claim:
+    each = detections(before, during, phases, expect)
+    holds = bool(each) and all(one.after_s is not None and one.after_s <= one.limit_s for one in each)
+    found = ", ".join(
+        f"{'not' if one.after_s is None else f'{one.after_s:.2f} s'} ({one.waited} waited)" for one in each
+    )
+    return Claim(f"detected within {expect.detect_within_s:g} s or {CALLS_TO_DETECT} calls", holds, found or "not")

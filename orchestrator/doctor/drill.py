@@ -78,8 +78,9 @@ class Load:
         asked = Path(self._folder.name) / "spec.json"
         asked.write_bytes(spec.document())
         command = [sys.executable, "-m", "orchestrator.doctor.load", str(asked), str(self._out), "--with-parent"]
-        # A pipe that is never written to: when we are killed it ends, and the load with it.
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
+        # A pipe that is never written to: when we are killed it ends, and the load with it. A session of its own, since
+        # that is what Linux shares the cores by; so a Ctrl-C reaches only us, and we end it.
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +131,8 @@ def drill(
         CannotInject: it could not be made or undone.
         NotRunning: a process did not come back, or the system ended.
     """
-    longest = timing.before_s + timing.fault_s + timing.after_s + READY_WITHIN_S + TURNS_WITHIN_S
+    fault_s = fault.seconds(timing.fault_s, rate)
+    longest = timing.before_s + fault_s + timing.after_s + READY_WITHIN_S + TURNS_WITHIN_S
     spec = spec_for(system, shop, rate, longest, seed)
     if fault.impatient:
         spec = replace(spec, impatient_s=IMPATIENT_S, retries=IMPATIENT_RETRIES)
@@ -144,7 +146,7 @@ def drill(
         inject_from = time.monotonic()
         injector.inject(fault.steps)
         injected_at = time.monotonic()
-        time.sleep(timing.fault_s if fault.lasts_s is None else fault.lasts_s)
+        time.sleep(fault_s)
         injector.wait_turns(TURNS_WITHIN_S)
         if fault.lasts_s is None:
             sent.append(calls_made(system))

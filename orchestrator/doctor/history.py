@@ -30,6 +30,7 @@ class Seen:
         lost: source → status, for each source whose status is neither ok nor cached.
         n_items, asked: how many came, how many were asked for.
         client_s: seconds of this request's life in which the client itself was not looking (its loop was late).
+        process: which of several orchestrators answered; "" where the answer does not say.
         broken: invariants this answer breaks by itself, in words.
     """
 
@@ -49,6 +50,7 @@ class Seen:
     asked: int = 0
     from_cache: bool = False
     client_s: float = 0.0
+    process: str = ""
     broken: tuple[str, ...] = ()
 
     @property

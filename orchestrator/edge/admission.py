@@ -2,8 +2,8 @@
 Admission: before a call for a slate is read, decide how it will be answered; afterwards, learn from how long it took.
 
 Reads three headers and nothing of the body. The decision is `core.shedding`'s table over two numbers: slates being
-computed as a share of an adaptive limit, and the event loop's lag. A call that is let in carries a `Ticket`, which
-the handler asks for its `Plan` and the middleware gives back.
+computed as a share of an adaptive limit, and how late the event loop is. A call that is let in carries a `Ticket`,
+which the handler asks for its `Plan` and the middleware gives back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from orchestrator.core.arrival import SkewGuard, has_run_out, queue_delay
 from orchestrator.core.lag import Lag
 from orchestrator.core.limiter import Limiter, LimiterPolicy, Slot
 from orchestrator.core.model import Rung
-from orchestrator.core.shedding import Priority, admit
+from orchestrator.core.shedding import Priority, Turns, admit
 from orchestrator.edge.problems import MEDIA_TYPE, FieldError, Kind, Problem
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Metrics
@@ -158,6 +158,7 @@ class Admission:
         self._wall = wall
         self._rng = rng or random.Random()  # noqa: S311  # jitter, not a secret
         self._guard = SkewGuard()
+        self._turns = Turns()
 
     def __repr__(self) -> str:
         return f"<Admission {'on' if self._is_on else 'off'}, {self.limiter!r}>"
@@ -179,7 +180,7 @@ class Admission:
             slot = limiter.try_acquire(now)
             # No slot: with this one, more would be in flight than the limit, whatever the share of it.
             share = limiter.in_flight / limiter.limit if slot is not None else float("inf")
-            rung = admit(self._table, priority, share, lag.smoothed_s)
+            rung = admit(self._table, priority, share, self._turns.late_s(lag))
             if slot is not None and rung is not Rung.FULL:
                 # The cheap path takes no place: it is over before it could be counted.
                 slot.release(now)

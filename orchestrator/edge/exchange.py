@@ -6,6 +6,7 @@ Lives in the ASGI scope under one key, so that middleware, handlers and problem 
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -13,6 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _KEY = "tutti.exchange"
+
+PROCESS = f'process;desc="{os.getpid()}"'
+"""Which of several workers answered: each has breakers and limits of its own, so whose answer it is explains it."""
 
 
 @dataclass(slots=True)
@@ -33,9 +37,9 @@ class Exchange:
         return round((time.perf_counter() - self.started) * 1000, 3)
 
     def server_timing(self) -> str:
-        """Value of the Server-Timing header: the total, then the pipeline's stages in their order."""
+        """Value of the Server-Timing header: the total, the pipeline's stages in their order, and who answered."""
         stages = [f"{name};dur={took_ms:.2f}" for name, took_ms in self.stages_ms]
-        return ", ".join([f"total;dur={self.took_ms():.2f}", *stages])
+        return ", ".join([f"total;dur={self.took_ms():.2f}", *stages, PROCESS])
 
 
 def begin(scope: MutableMapping[str, Any], request_id: str) -> Exchange:

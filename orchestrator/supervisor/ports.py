@@ -10,8 +10,10 @@ from orchestrator.supervisor.plan import HOST
 
 LAST_PORT = 65_535
 
-BACKLOG = 128
-"""Short on purpose: waiting in the kernel is invisible to our clock (resilience specification §1.6)."""
+BACKLOG = 2048
+"""Connections that may wait to be accepted. Not 128 as in the resilience specification, §1.6: a worker takes all of
+them in each turn of its loop, so they wait for one turn however many they are, and one too many costs its client a
+second (docs/adr/0020-connections-wait-for-one-turn.md)."""
 
 
 def free_ports(count: int) -> list[int]:

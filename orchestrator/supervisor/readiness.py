@@ -63,11 +63,15 @@ async def _until_grpc_serves(address: str) -> None:
         stub = health_pb2_grpc.HealthStub(channel)
 
         async def serves() -> bool:
+            # Watched and not asked again and again: clients that watch send calls in the moment it says SERVING, and
+            # whoever is to give it its share of the cores (`confinement.release`) must not hear of it 50 ms later.
             try:
-                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT_S, wait_for_ready=True)
+                async for answer in stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
+                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                        return True
             except grpc.aio.AioRpcError:
-                return False
-            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+                pass  # it ended, or knows no Watch; it is asked anew
+            return False
 
         await _poll(serves)
 

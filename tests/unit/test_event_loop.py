@@ -57,8 +57,21 @@ def test_lateness_is_what_a_beat_took_beyond_its_interval(watched):
     watched.pass_time(INTERVAL_S + 0.030)
     watched.beat()
 
-    assert watched.watch.lag == Lag(pytest.approx(0.006), pytest.approx(0.030))
+    assert watched.watch.lag == Lag(pytest.approx(0.006), pytest.approx(0.030), beats=2)
     assert watched.counted("tutti_loop_lag_seconds_sum") == pytest.approx(0.030)
+
+
+def test_a_turn_that_is_not_over_is_as_late_as_its_beat_is_overdue(watched):
+    watched.watch._next = object()
+
+    overdue_s = []
+    for _ in range(3):
+        overdue_s.append(watched.watch.lag.overdue_s)
+        watched.pass_time(INTERVAL_S)
+    watched.beat()
+
+    assert overdue_s == pytest.approx([0.0, 0.0, INTERVAL_S])
+    assert watched.watch.lag.overdue_s == 0.0
 
 
 def test_a_stall_is_told_once_with_its_culprit_and_its_length(watched):

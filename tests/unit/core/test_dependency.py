@@ -229,3 +229,44 @@ def test_two_of_one_name_share_nothing():
 def test_it_says_how_it_is_in_one_line():
     assert "\n" not in repr(a_dependency())
     assert "cf" in repr(a_dependency())
+
+
+class TestNobodyIsUp:
+    """A breaker that is open while no replica can be called: seen after packets were dropped, healed 4.5 s late."""
+
+    def a_dependency(self, up):
+        return a_dependency(replicas=2, is_up=lambda replica: replica in up)
+
+    def test_nobody_is_probed_and_the_first_who_is_back_is_probed_at_once(self):
+        up = set()
+        dependency = self.a_dependency(up)
+        opened(dependency)
+
+        while_down = {dependency.begin(now, TIMEOUT_S) for now in range(1, 60)}
+        up.add(1)
+        probe = begun(dependency, 60.0)
+
+        assert while_down == {Loss.BREAKER_OPEN}
+        assert probe.replica == 1
+        assert dependency.breaker.state_at(60.0) is State.HALF_OPEN
+
+    def test_one_that_goes_down_half_way_does_not_open_the_breaker_again(self):
+        up = {0, 1}
+        dependency = self.a_dependency(up)
+        opened(dependency)
+        begun(dependency, 5.0).end(5.001, None)
+
+        up.clear()
+        refused = dependency.begin(5.1, TIMEOUT_S)
+
+        assert refused is Loss.BREAKER_OPEN
+        assert dependency.breaker.state_at(5.1) is State.HALF_OPEN
+        assert nothing_is_held(dependency)
+
+    def test_a_closed_breaker_lets_calls_find_out_that_nobody_is_there(self):
+        dependency = self.a_dependency(set())
+
+        attempt = begun(dependency)
+
+        attempt.end(0.001, Loss.UNAVAILABLE)
+        assert nothing_is_held(dependency)

@@ -41,7 +41,7 @@ def test_nothing_is_hedged_before_the_latencies_are_known(n):
     assert hedge_delay(Known([0.005] * MIN_SAMPLES), 0.0, 0.040) == 0.005
 
 
-@pytest.mark.parametrize("unknown", [0.5, 0.95])
+@pytest.mark.parametrize("unknown", [0.5, 0.75, 0.95])
 def test_a_histogram_that_cannot_say_is_not_believed(unknown):
     class Shy(Known):
         def percentile(self, now, p):
@@ -55,6 +55,29 @@ def test_a_hedge_that_would_answer_too_late_is_not_sent():
 
     assert hedge_delay(latencies, 0.0, 0.0101) == 0.005
     assert hedge_delay(latencies, 0.0, 0.0099) is None
+
+
+# With 1 % of the packets lost, or less than a minute after an outage, a twentieth of the calls and more are timeouts:
+# the percentile was the timeout itself, and just then nothing was hedged.
+@pytest.mark.parametrize("slow_share", [0.06, 0.1, 0.2])
+def test_where_the_percentile_is_the_timeout_a_second_is_asked_while_it_can_still_answer(slow_share):
+    latencies = a_tail(fast_s=0.005, slow_s=0.031, slow_share=slow_share)
+
+    assert hedge_delay(latencies, 0.0, 0.031) == pytest.approx(0.021)
+
+
+@pytest.mark.parametrize("slow_share", [0.3, 0.5, 0.9])
+def test_where_many_calls_never_end_it_is_no_tail_and_nothing_is_hedged(slow_share):
+    latencies = a_tail(fast_s=0.005, slow_s=0.031, slow_share=slow_share)
+
+    assert hedge_delay(latencies, 0.0, 0.031) is None
+
+
+def test_a_call_with_little_time_is_not_hedged_at_the_last_moment_either():
+    latencies = a_tail(fast_s=0.005, slow_s=0.031, slow_share=0.1)
+
+    assert hedge_delay(latencies, 0.0, 0.0151) == pytest.approx(0.0051)
+    assert hedge_delay(latencies, 0.0, 0.0149) is None
 
 
 def test_a_percentile_out_of_the_histogram_hedges_nothing():

@@ -23,6 +23,12 @@ def test_before_the_first_beat_nothing_is_late():
     assert LagMeter().read(5.0) == Lag(0.0, 0.0)
 
 
+def test_beats_are_counted_and_the_one_that_is_due_is_told_as_it_is():
+    meter, now = beaten(0.0, 0.0, 0.0)
+
+    assert meter.read(now, overdue_s=0.040) == Lag(0.0, 0.0, 0.040, 3)
+
+
 def test_one_stall_does_not_cost_a_shopper_the_slate():
     meter, now = beaten(*[0.0] * 20, 0.150)
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import settings
+from orchestrator.core.lag import Lag
 from orchestrator.core.model import Rung
-from orchestrator.core.shedding import Priority, admit
+from orchestrator.core.shedding import CROWD, Priority, Turns, admit
 
 TABLE = settings.load(environment={}).admission.table
 BULK, BEST_EFFORT, CRITICAL = Priority.BULK, Priority.BEST_EFFORT, Priority.CRITICAL
@@ -48,3 +49,34 @@ def test_more_load_never_gives_a_better_answer(priority, shares, lags):
 
     for rungs in (by_share, by_lag):
         assert all(before <= after for before, after in itertools.pairwise(rungs))
+
+
+# At ten times the knee a turn took 0.4 s: 500 calls, admitted one after the other by the lag of the turn before.
+def test_who_waits_behind_a_crowd_in_one_turn_is_decided_about_by_how_long_that_turn_has_taken():
+    turns, per_call_s = Turns(), 0.0005
+
+    decided = [
+        admit(TABLE, CRITICAL, 0.0, turns.late_s(Lag(overdue_s=max(0.0, n * per_call_s - 0.01)))) for n in range(400)
+    ]
+
+    assert [decided.count(rung) for rung in (Rung.FULL, Rung.POPULAR, Rung.SHED)] == [91, 70, 239]
+    assert decided == sorted(decided), "nobody who came later is answered better"
+
+
+def test_a_process_that_was_stopped_answers_the_few_who_waited():
+    turns = Turns()
+
+    assert {turns.late_s(Lag(overdue_s=0.150)) for _ in range(CROWD)} == {0.0}
+
+
+def test_a_new_turn_begins_with_nobody():
+    turns = Turns()
+    for _ in range(CROWD + 1):
+        turns.late_s(Lag(overdue_s=0.1, beats=1))
+
+    assert turns.late_s(Lag(overdue_s=0.1, beats=1)) == 0.1
+    assert turns.late_s(Lag(overdue_s=0.1, beats=2)) == 0.0
+
+
+def test_a_loop_that_is_late_on_the_whole_needs_no_crowd():
+    assert Turns().late_s(Lag(smoothed_s=0.06, overdue_s=0.01)) == 0.06

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import generate_latest
 
-from orchestrator.doctor.calls import calls_made
+from orchestrator.doctor.calls import Calls, calls_made
 from orchestrator.telemetry import new_metrics
 
 
@@ -23,7 +23,7 @@ def two_orchestrators(monkeypatch):
 
 
 def test_attempts_of_all_orchestrators_are_added_up(two_orchestrators):
-    assert calls_made(two_orchestrators) == {"cf": 8, "reranking": 4}
+    assert calls_made(two_orchestrators) == {"cf": Calls(6, 2), "reranking": Calls(4, 0)}
 
 
 def test_one_that_does_not_tell_makes_the_sum_unknown(two_orchestrators, monkeypatch):

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.doctor.calls import Calls
 from orchestrator.doctor.checker import (
     Expect,
     Phases,
     extra_load,
     figures_of,
+    growth,
     is_as_expected,
     judge,
     percentile,
@@ -160,7 +162,7 @@ def test_answers_given_while_injecting_or_healing_are_not_judged_exactly():
 def test_an_injection_that_did_nothing_is_found_out():
     nothing_happened = [an_answer(i / 100) for i in range(3000)]
 
-    assert failing(nothing_happened) == ["degraded names rerank", "detected within 0.50 s"]
+    assert failing(nothing_happened) == ["degraded names rerank", "detected within 0.5 s or 20 calls"]
 
 
 def test_a_system_that_was_sick_before_the_fault_is_told_apart():
@@ -172,7 +174,7 @@ def test_a_system_that_was_sick_before_the_fault_is_told_apart():
 def test_a_fault_that_is_still_waited_for_has_not_been_detected():
     forever = a_drill(detected_after_s=10.0)
 
-    assert failing(forever) == ["detected within 0.50 s"]
+    assert failing(forever) == ["detected within 0.5 s or 20 calls"]
     assert judge(forever, PHASES, RERANK, SOURCES).detect_s is None
 
 
@@ -182,11 +184,45 @@ def test_at_a_low_rate_twenty_calls_may_be_waited_for():
         for i in range(300)
     ]
 
-    verdict = judge(slow, PHASES, RERANK, SOURCES)
+    (claim,) = (one for one in judge(slow, PHASES, RERANK, SOURCES).claims if one.name.startswith("detected"))
 
-    assert claims(verdict)["detected within 2.10 s"].holds
-    # Of two orchestrators each sees half, and one of them by chance less.
-    assert any(name == "detected within 5.89 s" for name in claims(judge(slow, PHASES, RERANK, SOURCES, processes=2)))
+    assert (claim.holds, claim.found) == (True, "1.80 s (18 waited)")
+
+
+def test_at_a_low_rate_more_than_twenty_may_not_be():
+    slow = [
+        an_answer(i / 10, 45.0 if 10 <= i / 10 < 12.2 else 10.0, ["rerank"] if 10 <= i / 10 < 20.1 else [])
+        for i in range(300)
+    ]
+
+    assert failing(slow) == ["detected within 0.5 s or 20 calls"]
+
+
+# Seen as one, two processes that had long detected it were said to wait: the probes of the one lay between the fast
+# answers of the other.
+def test_each_orchestrator_detects_for_itself_and_the_last_of_them_counts():
+    def at(i, process):
+        ends_s = {"1": 10.2, "2": 10.4}[process]
+        is_probe = i / 50 % 1 < 0.1
+        waits = 10 <= i / 50 < ends_s or (i / 50 > 10.8 and is_probe)
+        return an_answer(i / 50, 45.0 if waits else 10.0, ["rerank"] if 10 <= i / 50 < 20.1 else [], process=process)
+
+    seen = [at(i, "1" if i % 2 else "2") for i in range(1500)]
+
+    verdict = judge(seen, PHASES, RERANK, SOURCES)
+    assert verdict.detect_s == pytest.approx(0.4, abs=0.05)
+    assert verdict.holds
+
+
+def test_one_orchestrator_that_waits_to_the_end_has_not_detected_it():
+    seen = [
+        replace(one, process="12"[n % 2], done_at=one.done_at + 0.05 * (n % 2) * bool(one.degraded))
+        for n, one in enumerate(a_drill())
+    ]
+
+    verdict = judge(seen, PHASES, RERANK, SOURCES)
+    assert verdict.detect_s is None
+    assert "detected within 0.5 s or 20 calls" in [claim.name for claim in verdict.claims if not claim.holds]
 
 
 def test_an_open_breaker_counts_as_detected_before_answers_are_fast_again():
@@ -258,13 +294,32 @@ def test_a_breaker_that_opens_over_our_own_mistake_is_a_failure():
     assert failing(changed(seen, 15.0, lost=(("cf", "open"),)), expect) == ["breaker stays closed"]
 
 
-def test_a_fault_that_makes_a_dependency_be_called_more_often_is_found_out():
-    calm = [{"cf": 0, "cb": 0}, {"cf": 1000, "cb": 1000}, {"cf": 2000, "cb": 100}]
-    storm = [{"cf": 0, "cb": 0}, {"cf": 1000, "cb": 1000}, {"cf": 2600, "cb": 100}]
-    seen = a_drill()
+def made(**counts):
+    """cf=1000 first calls; cf=(1000, 50) with 50 retries and hedges on top."""
+    return {name: Calls(*n) if isinstance(n, tuple) else Calls(n) for name, n in counts.items()}
 
-    assert judge(seen, PHASES, RERANK, SOURCES, calm).extra_load == pytest.approx(1.0)
-    assert [c.name for c in judge(seen, PHASES, RERANK, SOURCES, storm).claims if not c.holds] == ["load ≤ 123%"]
+
+def not_held(seen, expect, sent, processes=1):
+    return [(c.name, c.found) for c in judge(seen, PHASES, expect, SOURCES, sent, processes).claims if not c.holds]
+
+
+def test_a_fault_that_makes_a_dependency_be_called_more_often_is_found_out():
+    calm = [made(cf=0, cb=0), made(cf=1000, cb=1000), made(cf=2000, cb=100)]
+    storm = [made(cf=0, cb=0), made(cf=1000, cb=1000), made(cf=2600, cb=100)]
+
+    assert not_held(a_drill(), RERANK, calm) == []
+    assert not_held(a_drill(), RERANK, storm) == [("first calls ≤ 123%", "160%")]
+
+
+# Half of a dependency's calls failing, 143 % was found where 139 % were allowed: retries, renewals of stale slates and
+# chance in one number.
+def test_retries_and_hedges_are_a_tenth_of_what_paid_for_them_and_the_reserve_of_each_orchestrator():
+    before = [made(cf=0), made(cf=500)]
+
+    assert not_held(a_drill(), RERANK, [*before, made(cf=(1000, 111))]) == []
+    assert not_held(a_drill(), RERANK, [*before, made(cf=(1000, 112))]) == [("asked again ≤ 10%", "cf 112 of 500")]
+    assert not_held(a_drill(), RERANK, [*before, made(cf=(1000, 122))], processes=2) == []
+    assert judge(a_drill(), PHASES, RERANK, SOURCES, [*before, made(cf=(1000, 50))]).extra_load == 1.1
 
 
 def test_where_everything_was_shed_nothing_was_late():
@@ -275,30 +330,39 @@ def test_where_everything_was_shed_nothing_was_late():
 
 
 def test_a_stale_slate_counts_as_one_that_is_being_made_anew():
-    made_anew = [{"cf": 0}, {"cf": 1000}, {"cf": 2000}]
+    made_anew = [made(cf=0), made(cf=1000), made(cf=2300)]
     before = [an_answer(i / 100) for i in range(1000)]
     during = [an_answer(10 + i / 100, 10) for i in range(1000)]
-    stale = [replace(one, from_cache=True, level="stale") for one in during]
-    served = [replace(one, from_cache=True) for one in during]
+    stale = [replace(one, from_cache=True, level="stale") for one in during[:300]]
+    served = [replace(one, from_cache=True) for one in during[:300]]
 
-    assert judge([*before, *stale], PHASES, RERANK, SOURCES, made_anew).extra_load == pytest.approx(1.0)
-    assert judge([*before, *served], PHASES, RERANK, SOURCES, made_anew).extra_load is None
+    assert growth(made_anew, 1000, 1300) == pytest.approx(1.0)
+    assert ("first calls ≤ 122%", "130%") not in not_held([*before, *stale, *during], RERANK, made_anew)
+    assert ("first calls ≤ 123%", "130%") in not_held([*before, *served, *during], RERANK, made_anew)
 
 
 def test_without_the_cache_more_calls_are_the_point():
-    storm = [{"cf": 0}, {"cf": 1000}, {"cf": 2600}]
-    no_cache = Expect(may_lose=frozenset({"cache", "rerank"}))
+    storm = [made(cf=0), made(cf=1000), made(cf=2600)]
 
-    assert all(claim.holds for claim in judge(a_drill(), PHASES, no_cache, SOURCES, storm).claims)
+    assert not_held(a_drill(), Expect(may_lose=frozenset({"cache", "rerank"})), storm) == []
 
 
-def test_load_is_per_request_and_unknown_where_nothing_was_measured():
-    assert extra_load([{"cf": 0}, {"cf": 100}, {"cf": 300}], 10, 20) == 1.0
-    assert extra_load([], 10, 20) is None
-    assert extra_load([{}, {}, {}], 10, 20) is None
-    assert extra_load([{"cf": 5}, {"cf": 5}, {"cf": 9}], 10, 20) is None
-    assert extra_load([{"cf": 0}, {"cf": 100}, {"cf": 20}], 10, 20) is None, "an orchestrator that began anew"
-    assert extra_load([{"slate_cache": 0}, {"slate_cache": 10}, {"slate_cache": 99}], 10, 20) is None
+def test_growth_is_per_slate_and_unknown_where_nothing_was_measured():
+    assert growth([made(cf=0), made(cf=100), made(cf=300)], 10, 20) == 1.0
+    assert growth([], 10, 20) is None
+    assert growth([{}, {}, {}], 10, 20) is None
+    assert growth([made(cf=5), made(cf=5), made(cf=9)], 10, 20) is None
+    assert growth([made(cf=0), made(cf=100), made(cf=20)], 10, 20) is None, "an orchestrator that began anew"
+    assert growth([made(slate_cache=0), made(slate_cache=10), made(slate_cache=99)], 10, 20) is None
+    assert growth([made(cf=0), made(cf=100), made(cf=300)], 0, 20) is None
+
+
+def test_extra_load_is_of_the_dependency_that_was_asked_again_most():
+    sent = [made(cf=0, cb=0, rerank=0), made(cf=100, cb=100, rerank=0), made(cf=(200, 4), cb=(200, 1), rerank=0)]
+
+    assert extra_load(sent) == pytest.approx(1.04)
+    assert extra_load([]) is None
+    assert extra_load([{}, {}, {}]) is None
 
 
 def test_percentiles_are_nearest_rank():

@@ -91,3 +91,14 @@ def test_a_shuffle_is_replayed_by_its_seed():
         return [fault.name for fault in chosen(FAULTS, [], random.Random(seed))]
 
     assert names(3) == names(3) != names(4)
+
+
+def test_a_fault_that_must_be_judged_by_many_answers_lasts_until_they_were_asked_for():
+    (loss,) = chosen(FAULTS, ["loss-1"])
+    (hang,) = chosen(FAULTS, ["hang-rerank"])
+    (crash,) = chosen(FAULTS, ["crash-one-reranker"])
+
+    assert loss.seconds(6.0, rate=20) == 40.0
+    assert loss.seconds(60.0, rate=20) == 60.0
+    assert hang.seconds(6.0, rate=20) == 6.0
+    assert crash.seconds(6.0, rate=20) == 0.0

@@ -7,7 +7,8 @@ import pytest
 
 from orchestrator.doctor import history
 from orchestrator.doctor.history import Seen
-from orchestrator.doctor.load import Heart, Segment, Spec, moments, spec_of
+from orchestrator.doctor.http_client import Reply
+from orchestrator.doctor.load import Heart, Segment, Spec, moments, process_of, spec_of
 
 
 def test_a_constant_schedule_is_even_and_segments_follow_each_other():
@@ -53,3 +54,11 @@ def test_the_clients_own_stalls_are_counted_by_how_much_of_a_request_they_cover(
 
     assert heart.slept(1.1, 2.05) == pytest.approx(0.15)
     assert heart.slept(1.3, 1.9) == 0.0
+
+
+def test_an_answer_says_which_process_gave_it_or_does_not():
+    timing = b'http/1.1 200 ok\r\nserver-timing: total;dur=1.20, process;desc="4711"\r\n'
+
+    assert process_of(Reply(200, timing, b"", 0.0)) == "4711"
+    assert process_of(Reply(200, b"http/1.1 200 ok\r\nserver-timing: total;dur=1.20\r\n", b"", 0.0)) == ""
+    assert process_of(Reply(200, b"http/1.1 200 ok\r\n", b"", 0.0)) == ""

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from orchestrator import settings as tree
 from orchestrator.core.lag import Lag
 from orchestrator.core.model import Rung
+from orchestrator.core.shedding import CROWD
 from orchestrator.edge.admission import PRIORITY, START, TIMEOUT, Admission
 from orchestrator.edge.app import create_app
 from orchestrator.telemetry import metrics, new_metrics
@@ -133,6 +134,14 @@ class TestTheLoopIsLate:
             else:
                 assert (response.status_code, pipeline.floors) == (200, [rung])
                 assert counted(counters, "admitted", priority=priority, rung=rung.name.lower()) == 1
+
+    async def test_the_end_of_a_crowd_in_one_turn_is_turned_away_as_late_as_the_turn_is(self, ask, running, pipeline):
+        running.loop.lag = Lag(overdue_s=0.1)
+
+        statuses = [(await ask()).status_code for _ in range(CROWD + 2)]
+
+        assert statuses == [200] * CROWD + [503] * 2
+        assert set(pipeline.floors) == {Rung.FULL}
 
     async def test_who_says_nothing_is_critical(self, ask, lag, counters):
         lag(0.036)

@@ -1,5 +1,7 @@
 """POST /v1/recommendations: what is asked of the pipeline, what comes back, and what is refused."""
 
+import os
+
 import orjson
 import pytest
 
@@ -146,12 +148,12 @@ def test_a_propensity_is_told_where_chance_had_a_say_and_is_certain_otherwise():
     assert [item.get("propensity") for item in body["items"]] == [0.975, None]
 
 
-async def test_server_timing_lists_the_stages(client):
+async def test_server_timing_lists_the_stages_and_says_which_process_answered(client):
     response = await client.post(URL, json={"placement": "home"})
 
     timing = response.headers["server-timing"]
     assert timing.startswith("total;dur=")
-    assert timing.endswith("user;dur=1.25, retrieve;dur=40.00")
+    assert timing.endswith(f'user;dur=1.25, retrieve;dur=40.00, process;desc="{os.getpid()}"')
 
 
 @pytest.mark.parametrize(
