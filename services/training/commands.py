@@ -104,31 +104,50 @@ def evaluate(
     data: DataDirectory = None,  # type: ignore[assignment]  # typer
     split: Annotated[Split, typer.Option("--split", help="Tune on validation; look at test once.")] = Split.validation,
     seed: Seed = 7,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="7,8,9", help="One training each; figures are their means.")
+    ] = None,
+    diversity: Annotated[
+        str | None,
+        typer.Option("--diversity", metavar="low,high", help="Levels whose slates are judged too: their price."),
+    ] = None,
+    shoppers: Annotated[int, typer.Option("--shoppers", min=10, help="Most judged a task, drawn by seed.")] = 5_000,
     force: Force = False,
 ) -> None:
     """
-    Train on the past of a window and judge what the serving pipeline would have shown in it.
+    Train on the past of a window and judge what the serving pipeline would have shown in it, against simple methods.
 
-    Example: tutti evaluate --data .tutti/shop --split test
+    Example: tutti evaluate --data .tutti/shop --split test --seeds 7,8,9
     """
     place = data or _default_data()
     with _explained(), _steps() as step:
-        from services.training import evaluate as evaluation
         from services.training import sources
+        from services.training.evaluation import run, tables
 
-        result = evaluation.evaluate(place, sources.configured(), split.value, seed, force, progress=step)
-    for mode, methods in result.figures.items():
-        table = Table("method", "recall@20", "ndcg@10", "mrr@10", "hit@10", "coverage@10", "slate gains ndcg@10 (95 %)")
-        table.title = f"{mode}, {split.value} window, {int(next(iter(methods.values()))['shoppers']):,} shoppers"
-        for name, figures in methods.items():
-            cells = [f"{figures[f'{metric}']:.3f}" for metric in _METRICS]
-            mean, low, high = figures["slate_gains_ndcg_at_10"]
-            table.add_row(name, *cells, "" if name == "slate" else f"{mean:+.3f} ({low:+.3f} … {high:+.3f})")
-        _out.print(table)
-    _out.print(f"written to {result.path}")
+        plan = run.Plan(split.value, _numbers(seeds) or (seed,), _words(diversity), shoppers, force=force)
+        result = run.evaluate(place, sources.configured(), plan, progress=step)
+    if _out.is_terminal:
+        for one in tables.main_tables(result.report):
+            table = Table(*one.columns, title=one.title)
+            for row in one.rows:
+                table.add_row(*row)
+            _out.print(table)
+        for line in tables.left_out(result.report):
+            _out.print(f"left out: {line}", highlight=False, soft_wrap=True)
+    else:
+        # In a file or a pipe: Markdown, whole, as the documents hold it.
+        _out.print(tables.report_markdown(result.report), highlight=False, markup=False, soft_wrap=True)
+    _out.print(f"written to {result.path}", highlight=False, soft_wrap=True)
 
 
-_METRICS = ("recall_at_20", "ndcg_at_10", "mrr_at_10", "hit_at_10", "coverage_at_10")
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
+
+
+def _numbers(text: str | None) -> tuple[int, ...]:
+    if not all(word.isdecimal() for word in _words(text)):
+        raise ValueError(f"--seeds {text!r}: expected numbers with commas between them, as in 7,8,9")
+    return tuple(int(word) for word in _words(text))
 
 
 @contextmanager

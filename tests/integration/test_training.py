@@ -4,12 +4,11 @@ import json
 import shutil
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from protos import artefacts
-from services.training import dataset, evaluate, lessons, pipeline, popular, synthetic
+from services.training import dataset, lessons, pipeline, popular, synthetic
 from services.training.dataset import DatasetUnusable
 from services.training.sources import SettingsUnusable, SourceSpec, configured
 
@@ -71,29 +70,6 @@ def test_the_same_data_and_seed_give_the_same_versions_elsewhere(shop, trained, 
         shutil.copy(shop / name, tmp_path / name)
 
     assert pipeline.train(tmp_path, SOURCES).versions == trained.versions
-
-
-def test_evaluation_judges_what_the_pipeline_answered(shop, trained):
-    asked = []
-
-    def recommend(place, users, out, exclude_seen):
-        """A pipeline that knows the future: its slate is the truth, its fused list the same backwards."""
-        asked.append(exclude_seen)
-        true = pq.read_table(place / "truth.parquet").to_pandas()
-        true["rank"] = true.groupby("user_id").cumcount() + 1
-        true["score"] = -true["rank"].astype(float)
-        rows = [true.assign(stage="slate"), true.assign(stage="fused")]
-        columns = ["user_id", "item_id", "rank", "score", "stage"]
-        pq.write_table(pa.concat_tables([pa.Table.from_pandas(r[columns], preserve_index=False) for r in rows]), out)
-
-    result = evaluate.evaluate(shop, SOURCES, "test", recommend=recommend)
-
-    assert asked == [True, False]
-    assert result.figures["rebuy"]["slate"]["ndcg_at_10"] == pytest.approx(1.0)
-    assert result.figures["discovery"]["slate"]["ndcg_at_10"] == pytest.approx(1.0)
-    assert 0 <= result.figures["rebuy"]["popularity"]["ndcg_at_10"] < 1
-    split = dataset.load(shop / "evaluation" / "test")
-    assert split.at_us.max() < dataset.load(shop).until_us - 28 * dataset.DAY_US
 
 
 def test_a_shop_with_ten_events_is_trained(tmp_path, shop):
