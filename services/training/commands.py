@@ -137,7 +137,7 @@ def evaluate(
     else:
         # In a file or a pipe: Markdown, whole, as the documents hold it.
         _out.print(tables.report_markdown(result.report), highlight=False, markup=False, soft_wrap=True)
-    _out.print(f"written to {result.path}", highlight=False, soft_wrap=True)
+    _out.print(f"written to {result.path}, and as a page beside it", highlight=False, soft_wrap=True)
 
 
 def _words(text: str | None) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ class Bench:
 
     holders  (n_items,) shoppers who had each item before the window; shoppers: how many there were
     item_events, user_events  (n_items,), (n_users,) events before the window that say something
+    user_visits  (n_users,) visits they came in
     """
 
     everything: Dataset
@@ -44,6 +45,7 @@ class Bench:
     shoppers: int
     item_events: NDArray[np.int64]
     user_events: NDArray[np.int64]
+    user_visits: NDArray[np.int64]
     seed: int
 
     @classmethod
@@ -51,7 +53,7 @@ class Bench:
         """The bench of the window that begins at *start_us*."""
         past = Past(everything.before(start_us), seed)
         items = np.bincount(past.interactions.items, minlength=everything.n_items)
-        return cls(everything, past.holders, int((past.counts > 0).sum()), items, past.counts, seed)
+        return cls(everything, past.holders, int((past.counts > 0).sum()), items, past.counts, past.visits, seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def _sliced(
 ) -> dict[str, dict[str, Any]]:
     """Slice → queries, and of each method ndcg@10, recall@20 and what it gains on popularity."""
     found: dict[str, dict[str, Any]] = {}
-    for one in slices(task, bench.user_events[task.users], bench.item_events):
+    for one in slices(task, bench.user_events[task.users], bench.user_visits[task.users], bench.item_events):
         results = {
             name: _averaged([judge(rows[one.rows], one.truth) for rows in lists[name].by_seed]) for name in means
         }

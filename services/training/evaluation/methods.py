@@ -84,10 +84,22 @@ class Past:
         order[keys] = scores.astype(np.float64) + np.arange(len(keys), 0, -1) * 1e-9
         return order
 
+    @cached_property
+    def _visits(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Positions of the events that say something, and the visit of each."""
+        events = np.flatnonzero(np.isin(self.dataset.types, POSITIVE_TYPES))
+        return events, visits.number(self.dataset, events)
+
+    @cached_property
+    def visits(self) -> NDArray[np.int64]:
+        """(n_users,) visits of each shopper."""
+        events, visit = self._visits
+        first = np.unique(visit, return_index=True)[1]
+        return np.bincount(self.dataset.users[events[first]], minlength=len(self.dataset.user_ids))
+
     def baskets(self) -> Any:
         """CSR (visits, n_items) of what was wanted together in one visit."""
-        events = np.flatnonzero(np.isin(self.dataset.types, POSITIVE_TYPES))
-        visit = visits.number(self.dataset, events)
+        events, visit = self._visits
         cells = np.unique(visit * self.dataset.n_items + self.dataset.keys[events])
         rows, columns = cells // self.dataset.n_items, cells % self.dataset.n_items
         shape = (int(visit.max(initial=-1)) + 1, self.dataset.n_items)

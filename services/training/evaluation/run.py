@@ -24,6 +24,7 @@ from protos.arrays import Int32
 from services.training import dataset as datasets
 from services.training import vocabulary
 from services.training.dataset import Dataset, iso
+from services.training.evaluation import page
 from services.training.evaluation import past as pasts
 from services.training.evaluation.asking import SLATE, Recommend, ask, tutti_recommend
 from services.training.evaluation.baseline_lists import HOME, Baselines, baseline_lists, seen_from
@@ -38,7 +39,7 @@ from services.training.registry import MODELS
 from services.training.sources import SourceSpec
 from services.training.split import Name, window
 
-REPORT_FILE, JUDGED_FILE, PAGE_FILE = "evaluation.json", "judged.parquet", "page.html"
+REPORT_FILE, JUDGED_FILE = "evaluation.json", "judged.parquet"
 
 Progress = Callable[[str], None]
 
@@ -147,6 +148,7 @@ def evaluate(
     }
     _write_report(files / REPORT_FILE, report)
     _write_judged(files / JUDGED_FILE, wanted.judged, by_query, everything)
+    page.write(report, files / page.PAGE_FILE)
     return Evaluation(report, files / REPORT_FILE)
 
 

@@ -35,12 +35,17 @@ class Slice:
     truth: Rows
 
 
-def slices(task: Task, shopper_events: NDArray[np.int64], item_events: NDArray[np.int64]) -> list[Slice]:
+def slices(
+    task: Task,
+    shopper_events: NDArray[np.int64],
+    shopper_visits: NDArray[np.int64],
+    item_events: NDArray[np.int64],
+) -> list[Slice]:
     """
     The slices of *task* that hold enough queries.
 
     Args:
-        shopper_events: (q,) events of each query's shopper before the window.
+        shopper_events, shopper_visits: (q,) events and visits of each query's shopper before the window.
         item_events: (n_items,) the same of each item.
     """
     known = shopper_events[shopper_events > 0]
@@ -48,6 +53,7 @@ def slices(task: Task, shopper_events: NDArray[np.int64], item_events: NDArray[n
     shoppers = {
         "no event before": shopper_events == 0,
         "one event": shopper_events == 1,
+        "one visit": shopper_visits == 1,
         f"cold shoppers, 1 to {COLD_EVENTS - 1} events": (shopper_events > 0) & (shopper_events < COLD_EVENTS),
         f"light, up to {few:.0f} events": (shopper_events > 0) & (shopper_events <= few),
         f"heavy, {many:.0f} events or more": (shopper_events > 0) & (shopper_events >= many),

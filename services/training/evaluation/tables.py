@@ -72,11 +72,12 @@ def of_task(name: str, task: Mapping[str, Any]) -> Table:
 
 
 def of_slices(name: str, task: Mapping[str, Any]) -> Table:
-    """ndcg@10 of every method on every slice."""
+    """ndcg@10 of every method on every slice, with stars where it is better than popularity there."""
     slices = task["slices"]
-    rows = [(label(m), *(f"{one['methods'][m]['ndcg_at_10']:.3f}" for one in slices.values())) for m in task["methods"]]
+    rows = [(label(m), *(_on_slice(one["methods"][m]) for one in slices.values())) for m in task["methods"]]
     heads = tuple(f"{slice_} ({one['queries']:,})" for slice_, one in slices.items())
-    return Table(f"{TITLES.get(name, name)}, ndcg@10 by slice", ("method", *heads), tuple(rows))
+    title = f"{TITLES.get(name, name)}, ndcg@10 by slice (* better than popularity)"
+    return Table(title, ("method", *heads), tuple(rows))
 
 
 def of_costs(report: Mapping[str, Any]) -> Table:
@@ -93,7 +94,13 @@ def gain(figures: Mapping[str, Any]) -> str:
     if found is None:
         return ""
     one = found["ndcg_at_10"]
-    return f"{one['mean']:+.3f} ({one['low']:+.3f} … {one['high']:+.3f}){stars(one['p'])}"
+    mean, low, high = (signed(one[name]) for name in ("mean", "low", "high"))
+    return f"{mean} ({low} … {high}){stars(one['p'])}"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign and three digits; what rounds to nothing is +0.000."""
+    return f"{round(value, 3) + 0.0:+.3f}"
 
 
 def stars(p: float) -> str:
@@ -126,6 +133,11 @@ def left_out(report: Mapping[str, Any]) -> list[str]:
     """Tasks and methods that are not in the tables, each with its reason."""
     reasons = {**report["left_out"]["tasks"], **report["left_out"]["methods"]}
     return [f"{name}: {reason}" for name, reason in reasons.items()]
+
+
+def _on_slice(figures: Mapping[str, Any]) -> str:
+    is_better = figures.get("gain_on_popularity", 0.0) > 0
+    return f"{figures['ndcg_at_10']:.3f}" + (stars(figures["gain_p"]) if is_better else "")
 
 
 def _cell(value: float | None, column: str) -> str:

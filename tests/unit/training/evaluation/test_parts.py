@@ -33,8 +33,9 @@ def test_shoppers_are_sliced_by_their_past_and_items_by_theirs():
     shopper_events = np.r_[np.ones(10), np.full(15, 3), np.full(10, 20), np.full(5, 500)].astype(int)
     item_events = np.where(np.arange(40) < 8, 0, 50)
 
-    found = {one.name: one for one in slices(task, shopper_events, item_events)}
+    found = {one.name: one for one in slices(task, shopper_events, np.minimum(shopper_events, 2), item_events)}
 
+    assert len(found["one visit"].rows) == 10
     assert found["one event"].rows.tolist() == list(range(10))
     assert len(found["cold shoppers, 1 to 4 events"].rows) == 25
     assert found["new items, no event before"].truth.values.max() < 8
@@ -45,7 +46,7 @@ def test_shoppers_are_sliced_by_their_past_and_items_by_theirs():
 def test_a_slice_that_is_everybody_or_hardly_anybody_is_not_shown():
     task = a_task(q=6)
 
-    found = slices(task, np.array([1, 20, 20, 20, 20, 20]), np.full(40, 50))
+    found = slices(task, np.array([1, 20, 20, 20, 20, 20]), np.full(6, 3), np.full(40, 50))
 
     assert "one event" not in {one.name for one in found}
     assert all(one.truth is not task.truth for one in found)
@@ -115,3 +116,4 @@ def test_names_gains_and_stars_are_said_in_words():
     figures = {"slate_gains": {"ndcg_at_10": {"mean": 0.02, "low": 0.01, "high": 0.03, "p": 0.04}}}
     assert tables.gain(figures) == "+0.020 (+0.010 … +0.030) *"
     assert tables.gain({}) == ""
+    assert tables.signed(-0.0001) == "+0.000"
