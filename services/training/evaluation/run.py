@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from protos.arrays import Int32
+from services.training import comparison, recipe, vocabulary
 from services.training import dataset as datasets
-from services.training import vocabulary
 from services.training.dataset import Dataset, iso
 from services.training.evaluation import page
 from services.training.evaluation import past as pasts
@@ -33,8 +33,8 @@ from services.training.evaluation.judging import Bench, Lists, judged
 from services.training.evaluation.methods import PERSONAL, Method
 from services.training.evaluation.tasks import MOST, Task, Tasks, tasks
 from services.training.metrics import METRICS, Judged
+from services.training.pipeline import RECIPE, train
 from services.training.pipeline import REPORT_FILE as TRAINING_FILE
-from services.training.pipeline import train
 from services.training.registry import MODELS
 from services.training.sources import SourceSpec
 from services.training.split import Name, window
@@ -44,7 +44,7 @@ REPORT_FILE, JUDGED_FILE = "evaluation.json", "judged.parquet"
 Progress = Callable[[str], None]
 
 Fit = Callable[..., object]
-"""As `services.training.pipeline.train`: (data directory, sources, seed, force, progress=…)."""
+"""As `services.training.pipeline.train`: (data directory, sources, seed, force, progress=…, promote_anyway=…)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def evaluate(
         blocks, by_query = {}, {}
         for task in wanted.judged:
             blocks[task.name], by_query[task.name] = judged(task, lists[task.name], bench, SLATE)
-    report = {
+    report: dict[str, Any] = {
         "split": plan.split,
         "from": iso(span.start_us),
         "until": iso(span.end_us),
@@ -140,6 +140,8 @@ def evaluate(
             "items_with_events": int((bench.holders > 0).sum()),
         },
         "sources": [spec.name for spec in sources],
+        "recipe": recipe.digest(sources, RECIPE),
+        "ground": comparison.ground(places[0], files),
         "tasks": blocks,
         "left_out": {"tasks": wanted.left_out, "methods": compared.left_out},
         "settings": _settings(compared),
@@ -148,6 +150,7 @@ def evaluate(
     }
     _write_report(files / REPORT_FILE, report)
     _write_judged(files / JUDGED_FILE, wanted.judged, by_query, everything)
+    comparison.keep(data, files / JUDGED_FILE, report["ground"], report["recipe"])
     page.write(report, files / page.PAGE_FILE)
     return Evaluation(report, files / REPORT_FILE)
 
@@ -183,7 +186,13 @@ class _Serving:
         """Train in *place* with *seed* and ask: task → stage → lists."""
         said = f" (seed {seed})" if len(self.plan.seeds) > 1 else ""
         self.fit(
-            place, self.sources, seed, self.plan.force, progress=lambda what: self.progress(f"training{said}: {what}")
+            place,
+            self.sources,
+            seed,
+            self.plan.force,
+            progress=lambda what: self.progress(f"training{said}: {what}"),
+            # What is judged is this recipe, not what an earlier evaluation left here.
+            promote_anyway=True,
         )
         self.progress(f"asking the pipeline{said}")
         lists = ask(self.wanted.judged, self.everything, place, self.files, self.recommend)

@@ -13,7 +13,7 @@ from services.training.importers import import_dataset
 from services.training.sources import SourceSpec
 from tests.support.small_shop import START_US, tastes, write_shop
 
-SOURCES = (SourceSpec("one"),)
+SOURCES = (SourceSpec("content_based"),)
 DAY_S = 86_400
 
 
@@ -41,7 +41,7 @@ def popular_pipeline(place, queries, out, exclude_seen, diversity):
     pq.write_table(pa.Table.from_pylist(lines), out)
 
 
-def untrained(place, sources, seed, force, progress):
+def untrained(place, sources, seed, force, progress, promote_anyway):
     """Nothing is trained; the pipeline above needs no model."""
     progress("fitting nothing")
 
