@@ -307,6 +307,19 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
         raise SettingsError(f"{key}: {first['msg']}; found {first.get('input')!r:.120}") from error
 
 
+def overlay(settings: Settings) -> dict[str, Any]:
+    """
+    The tree that, laid over the defaults, gives *settings* again.
+
+    A source of the defaults that *settings* do without is in it with quota 0: left out, it would come back.
+    """
+    laid = settings.model_dump(mode="json")
+    kept = {source.name for source in settings.sources}
+    off = [source["name"] for source in _read(DEFAULTS).get("sources", []) if source["name"] not in kept]
+    laid["sources"] = [*laid["sources"], *({"name": name, "quota": 0} for name in off)]
+    return laid
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:

@@ -11,20 +11,23 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 import typer
 from rich.progress import Progress
 
 from orchestrator import settings as tree
 from orchestrator.bootstrap import NotReady, Running, run
+from orchestrator.cli.asked import Asked, AskedFile, read_asked
 from orchestrator.cli.up import default_data
-from orchestrator.core.model import Diversity, Placement, Query, Slate, StageList
+from orchestrator.core.fusion import fuse
+from orchestrator.core.model import Diversity, Retrieved, Slate, StageList
 from orchestrator.ports import Catalogue
 from orchestrator.supervisor.backends import start_backends
 from orchestrator.supervisor.errors import SupervisorError
@@ -36,32 +39,45 @@ CONCURRENCY = 32
 PATIENCE_MS = 30_000.0
 """A batch waits for a slow answer rather than lose it; a dead service still ends it."""
 
+FUSION_METHODS: tuple[str, ...] = get_args(tree.Fusion.model_fields["method"].annotation)
+
 ROWS_A_GROUP = 100_000
 """Rows written at once: bounds the memory at about 10 MB whatever the number of users."""
 
 SCHEMA = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("rank", pa.int32()), ("score", pa.float64())])
+QUERY_FIELD = pa.field("query", pa.int32())
+"""Row of the users file, from 0; written when that file names pages, because a user may then ask more than once."""
 
 
 def recommend(
-    users: Annotated[Path, typer.Option(help="Parquet or CSV with a column user_id.")],
+    users: Annotated[
+        Path,
+        typer.Option(
+            help="Parquet or CSV with a column user_id; placement, context_item_ids, cart_item_ids and category make "
+            "each row a query of its own."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Parquet to write: user_id, item_id, rank, score.")],
     data: Annotated[Path | None, typer.Option(help="Data directory, trained. Default: $TUTTI_HOME/shop.")] = None,
     k: Annotated[int, typer.Option(min=1, max=1000, help="Items a user.")] = 20,
-    exclude_seen: Annotated[bool, typer.Option(help="Leave out what the user has touched before.")] = False,
     diversity: Annotated[
         Diversity, typer.Option(help="How little alike a slate's items are to be; off leaves the order.")
     ] = Diversity.OFF,
+    exclude_seen: Annotated[bool, typer.Option(help="Leave out what the user has touched before.")] = False,
     stages: Annotated[bool, typer.Option(help="Also write each source's and the fused list (column stage).")] = False,
 ) -> None:
     """
     Write slates for many users through the serving pipeline.
 
+    A users file with a column placement (home, item, cart, category), context_item_ids, cart_item_ids or category asks
+    row by row; the output then has a column query, the row's number from 0. Item ids: a list, or text with | between.
+
     Example: tutti recommend --data .tutti/shop --users users.parquet --k 20 --exclude-seen --out slates.parquet
     """
     configure_logging("warning", "text")
     try:
-        user_ids = read_users(users)
-        writing = _write(data or default_data(), user_ids, out, k, diversity, exclude_seen=exclude_seen, stages=stages)
+        asked = read_asked(users)
+        writing = _write(data or default_data(), asked, out, k, diversity, exclude_seen=exclude_seen, stages=stages)
         counts = asyncio.run(writing)
     except (NotReady, SupervisorError, tree.SettingsError, OSError, ValueError) as error:
         typer.secho(str(error), fg="red", err=True)
@@ -73,45 +89,29 @@ def recommend(
         raise typer.Exit(1)
 
 
-def read_users(path: Path) -> list[str]:
-    """
-    The distinct user ids of a Parquet or CSV file, in order of first appearance.
-
-    Raises:
-        ValueError: no column user_id, or no user at all.
-        OSError: the file cannot be read.
-    """
-    try:
-        table = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: neither Parquet nor CSV: {error}") from error
-    if "user_id" not in table.column_names:
-        raise ValueError(f"{path}: no column user_id; found {', '.join(table.column_names)}")
-    ids = [str(value) for value in table.column("user_id").to_pylist() if value is not None]
-    if not ids:
-        raise ValueError(f"{path}: no users in column user_id")
-    return list(dict.fromkeys(ids))
-
-
 async def _write(
-    data: Path, user_ids: Sequence[str], out: Path, k: int, diversity: Diversity, *, exclude_seen: bool, stages: bool
+    data: Path, asked: AskedFile, out: Path, k: int, diversity: Diversity, *, exclude_seen: bool, stages: bool
 ) -> Counter[str]:
     schema = SCHEMA.append(pa.field("stage", pa.string())) if stages else SCHEMA
+    schema = schema.append(QUERY_FIELD) if asked.has_pages else schema
     partial = out.with_suffix(out.suffix + ".partial")
     counts: Counter[str] = Counter()
     async with _running(data, k) as running:
-        seen = seen_keys(data, user_ids, running.catalogue) if exclude_seen else {}
+        seen = seen_keys(data, asked.user_ids(), running.catalogue) if exclude_seen else {}
         with Progress() as progress, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-            task = progress.add_task("slates", total=len(user_ids))
+            task = progress.add_task("slates", total=len(asked.rows))
             rows: list[tuple[object, ...]] = []
-            for start in range(0, len(user_ids), CONCURRENCY):
-                batch = user_ids[start : start + CONCURRENCY]
+            for start in range(0, len(asked.rows), CONCURRENCY):
+                batch = asked.rows[start : start + CONCURRENCY]
                 answers = await asyncio.gather(
-                    *(_answer(running, user, k, seen.get(user), diversity) for user in batch)
+                    *(_answer(running, one, k, seen.get(one.user_id or ""), diversity) for one in batch)
                 )
-                for user, (slate, lists) in zip(batch, answers, strict=True):
+                for one, (slate, lists) in zip(batch, answers, strict=True):
                     counts[slate.level.value] += 1
-                    rows.extend(_rows(running, user, slate, lists if stages else None, k))
+                    number = (one.number,) if asked.has_pages else ()
+                    rows.extend(
+                        (*row, *number) for row in _rows(running, one.user_id, slate, lists if stages else None, k)
+                    )
                 progress.advance(task, len(batch))
                 if len(rows) >= ROWS_A_GROUP:
                     writer.write_table(_table(rows, schema))
@@ -122,17 +122,9 @@ async def _write(
 
 
 async def _answer(
-    running: Running, user_id: str, k: int, seen: tuple[int, ...] | None, diversity: Diversity
+    running: Running, asked: Asked, k: int, seen: tuple[int, ...] | None, diversity: Diversity
 ) -> tuple[Slate, list[StageList]]:
-    query = Query(
-        f"batch-{user_id}",
-        Placement.HOME,
-        k,
-        user_id=user_id,
-        exclude_keys=seen or (),
-        exclude_seen=seen is not None,
-        diversity=diversity,
-    )
+    query = replace(asked.query(running.catalogue, k, seen), diversity=diversity)
     return await running.pipeline.traced(query, PATIENCE_MS / 1000)
 
 
@@ -154,15 +146,30 @@ def seen_keys(data: Path, user_ids: Sequence[str], catalogue: Catalogue) -> dict
 
 
 def _rows(
-    running: Running, user_id: str, slate: Slate, lists: Sequence[StageList] | None, k: int
+    running: Running, user_id: str | None, slate: Slate, lists: Sequence[StageList] | None, k: int
 ) -> Iterator[tuple[object, ...]]:
     name = running.catalogue.id_of
     tail = ("slate",) if lists is not None else ()
     for rank, item in enumerate(slate.items, 1):
         yield (user_id, name(item.key), rank, item.score, *tail)
-    for one in lists or ():
+    for one in [*(lists or ()), *other_fusions(running.settings, lists or ())]:
         for rank, (key, score) in enumerate(zip(one.keys[:k].tolist(), one.scores[:k].tolist(), strict=True), 1):
             yield (user_id, name(key), rank, score, one.stage)
+
+
+def other_fusions(settings: tree.Settings, lists: Sequence[StageList]) -> list[StageList]:
+    """
+    What the sources' lists would have become under each fusion method that is not the configured one: `fused:<method>`.
+    """
+    sources = {
+        one.stage.removeprefix("source:"): Retrieved(one.keys, one.scores.astype(np.float32), "")
+        for one in lists
+        if one.stage.startswith("source:")
+    }
+    weights = {source.name: source.weight for source in settings.sources}
+    others = [method for method in FUSION_METHODS if method != settings.fusion.method] if sources else []
+    fused = {method: fuse(sources, list(sources), weights, method, settings.fusion.k) for method in others}
+    return [StageList(f"fused:{method}", merged.keys, merged.scores) for method, merged in fused.items()]
 
 
 def _table(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:

@@ -21,7 +21,7 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE, Popen, TimeoutExpired
 
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, overlay
 from orchestrator.supervisor import control, reaper, redis_server
 from orchestrator.supervisor.console import Console, LogFile
 from orchestrator.supervisor.errors import CannotRestart, ChildFailed, StartFailed
@@ -175,7 +175,7 @@ class Supervisor:
         await self._start_redis(plan)
         effective = settings_file(self._data)
         effective.touch(mode=0o600)  # a given Redis may have its password in the URL
-        effective.write_text(to_toml(plan.settings.model_dump(mode="json")), encoding="utf-8")
+        effective.write_text(to_toml(overlay(plan.settings)), encoding="utf-8")
         self._console.say("bringing the online store up to date")
         await self._finish(ProcessSpec("seed", plan.seed, "", Probe.REDIS))
         if self._shape.faults:

@@ -1,8 +1,9 @@
 """
-The simple methods every model must beat: popularity, recent popularity, item-kNN, EASE, content, personal repeat.
+The simple methods every model must beat: popularity, item-kNN, user-kNN, EASE, iALS, content, repeat, co-occurrence.
 
 Rule: one shape. `fit` functions take `Interactions` and return a scorer that gives a score for every item of a batch
-of users; higher is better, 0 means nothing known. numpy and scipy only, seconds on two cores, no randomness.
+of users; higher is better, 0 means nothing known. Seconds on two cores, and no array of users × items: whatever is that
+large is sparse or made for one batch. iALS alone draws by chance, from a seed.
 """
 
 from __future__ import annotations
@@ -22,11 +23,20 @@ DAY_US = 86_400_000_000
 Scorer = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """(q,) users → (q, n_items) float32 scores, a fresh array that the caller may change."""
 
+ContextScorer = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
+"""Offsets (q + 1,) and keys (n,) of the items looked at → (q, n_items) float32 scores, a fresh array."""
+
 EASE_LIMIT = 12_000
 """
 Items above which EASE is refused. Derived: it inverts a dense float64 matrix of items × items, 1.15 GB at this
 size.
 """
+
+_CELLS_AT_ONCE = 16_000_000
+"""Similarities between shoppers held at once: 64 MB."""
+
+_ITEMS_AT_ONCE = 2_000
+"""Items whose neighbours are sought at once: at most 2,000 × items products, 800 MB at 50,000 items if all met."""
 
 _WORD = re.compile(r"\w\w+")
 
@@ -112,14 +122,83 @@ def item_knn(
         shrink: added to the product of norms; damps similarities of items with little evidence.
     """
     history = events.matrix(half_life_days)
-    norms = np.sqrt(np.asarray(history.multiply(history).sum(axis=0)).ravel())
-    product = (history.T @ history).tocsr()
-    rows = np.repeat(np.arange(events.n_items), np.diff(product.indptr))
-    product.data = product.data / (norms[rows] * norms[product.indices] + shrink)
-    product.setdiag(0.0)
-    product.eliminate_zeros()
-    similar = _strongest(product, neighbours)
+    similar = similar_items(history, neighbours, shrink)
     return lambda users: np.asarray((history[users] @ similar.T).toarray(), np.float32)
+
+
+def similar_items(rows: Any, neighbours: int, shrink: float) -> Any:
+    """
+    CSR (n_items, n_items): cosine between the columns of *rows* (n, n_items), the nearest *neighbours* of each item.
+
+    In blocks of items: all products at once would be a fifth of items × items, all of them kept at once.
+    """
+    columns = rows.T.tocsr()
+    norms = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=0)).ravel())
+    blocks = []
+    for start in range(0, columns.shape[0], _ITEMS_AT_ONCE):
+        product = (columns[start : start + _ITEMS_AT_ONCE] @ rows).tocsr()
+        own = start + np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))
+        product.data = product.data / (norms[own] * norms[product.indices] + shrink)
+        product.data[own == product.indices] = 0.0
+        product.eliminate_zeros()
+        blocks.append(_strongest(product, neighbours))
+    return sparse.vstack(blocks).tocsr()
+
+
+def user_knn(
+    events: Interactions,
+    half_life_days: float | None = 30.0,
+    neighbours: int = 100,
+    taste_half_life_days: float | None = None,
+    power: float = 1.0,
+) -> Scorer:
+    """
+    What the nearest shoppers had: cosine between shoppers' rows, the *neighbours* largest, times what those had.
+
+    Args:
+        half_life_days: of what neighbours had, so that what they want lately counts.
+        taste_half_life_days: of the rows that are compared; None compares whole pasts.
+        power: of the similarity; above 1 the nearest count more.
+    """
+    history, taste = events.matrix(half_life_days), events.matrix(taste_half_life_days)
+    norms = np.sqrt(np.asarray(taste.multiply(taste).sum(axis=1)).ravel())
+    unit = sparse.diags(np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)) @ taste
+    unit = unit.tocsr().astype(np.float32)
+    across, keep = unit.T.tocsr(), min(neighbours, events.n_users)
+
+    def near(users: NDArray[np.int64]) -> Any:
+        cosine = (unit[users] @ across).toarray()
+        # Oneself is no neighbour.
+        cosine[np.arange(len(users)), users] = 0.0
+        columns = np.argpartition(-cosine, keep - 1, axis=1)[:, :keep]
+        values = np.take_along_axis(cosine, columns, axis=1) ** power
+        offsets = np.arange(0, columns.size + 1, keep)
+        return sparse.csr_matrix((values.ravel(), columns.ravel(), offsets), (len(users), events.n_users))
+
+    def score(users: NDArray[np.int64]) -> NDArray[np.float32]:
+        step = max(1, _CELLS_AT_ONCE // max(events.n_users, 1))
+        parts = [near(users[i : i + step]) @ history for i in range(0, len(users), step)]
+        return np.asarray(sparse.vstack(parts).toarray(), np.float32)
+
+    return score
+
+
+def co_occurrence(baskets: Any, neighbours: int = 100, shrink: float = 5.0) -> ContextScorer:
+    """What was wanted together with a context: cosine between items over *baskets* (n, n_items) CSR, summed."""
+    similar = similar_items(baskets, neighbours, shrink)
+    return lambda offsets, keys: np.asarray((_shown(offsets, keys, similar.shape[0]) @ similar).toarray(), np.float32)
+
+
+def alike(texts: Sequence[str]) -> ContextScorer:
+    """What is called like the items of a context: cosine of TF-IDF, summed."""
+    vectors = tfidf(texts)
+    return lambda offsets, keys: np.asarray(
+        (_shown(offsets, keys, len(texts)) @ vectors @ vectors.T).toarray(), np.float32
+    )
+
+
+def _shown(offsets: NDArray[np.int64], keys: NDArray[np.int64], n_items: int) -> Any:
+    return sparse.csr_matrix((np.ones(len(keys), np.float32), keys, offsets), (len(offsets) - 1, n_items))
 
 
 def ease(events: Interactions, half_life_days: float | None = 30.0, l2: float = 30.0) -> Scorer:
@@ -144,6 +223,39 @@ def ease(events: Interactions, half_life_days: float | None = 30.0, l2: float = 
     coefficients = (-inverse / np.diag(inverse)).astype(np.float32)
     np.fill_diagonal(coefficients, 0.0)
     return lambda users: np.asarray(history[users] @ coefficients, np.float32)
+
+
+def ials(
+    events: Interactions,
+    half_life_days: float | None = None,
+    factors: int = 64,
+    l2: float = 1.0,
+    alpha: float = 10.0,
+    iterations: int = 15,
+    seed: int = 7,
+) -> Scorer:
+    """
+    Implicit ALS (Hu, Koren and Volinsky, ICDM 2008), by the package `implicit`: the usual single model to beat.
+
+    Args:
+        half_life_days: None for the paper's model; otherwise confidences are decayed.
+        alpha: confidence of a cell of strength 1, against 1 for a cell without an event.
+
+    Raises:
+        ImportError: `implicit` is not installed.
+    """
+    from implicit.cpu.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no stubs
+
+    history = events.matrix(half_life_days)
+    # Its own threads go over users; BLAS threads inside them only wait for each other.
+    with threadpool_limits(1, "blas"):
+        model = AlternatingLeastSquares(
+            factors=factors, regularization=l2, alpha=alpha, iterations=iterations, random_state=seed
+        )
+        model.fit(history, show_progress=False)
+    users, items = np.asarray(model.user_factors, np.float32), np.asarray(model.item_factors, np.float32)
+    return lambda rows: users[rows] @ items.T
 
 
 def content(events: Interactions, texts: Sequence[str], half_life_days: float | None = 60.0) -> Scorer:

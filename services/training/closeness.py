@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from services.training import baselines
 from services.training.baselines import DAY_US, Interactions, Scorer
+from services.training.metrics import gini
 
 EVENT_WEIGHTS: Mapping[str, float] = {"view": 1.0, "click": 1.0, "add_to_cart": 3.0, "purchase": 5.0}
 """
@@ -237,15 +238,6 @@ def method_figures(results: Mapping[str, Mapping[str, Judged]]) -> dict[str, flo
         for method, judged in results.items()
         for metric in ("ndcg@10", "recall@20")
     }
-
-
-def gini(counts: NDArray[np.int64]) -> float:
-    """Gini coefficient of positive counts: 0 when all are equal, towards 1 when one has everything."""
-    if not len(counts):
-        return float("nan")
-    ordered = np.sort(counts).astype(np.float64)
-    n = len(ordered)
-    return float(2 * (np.arange(1, n + 1) * ordered).sum() / (n * ordered.sum()) - (n + 1) / n)
 
 
 def top_share(counts: NDArray[np.int64], share: float) -> float:

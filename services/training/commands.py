@@ -2,28 +2,23 @@
 The offline verbs of `tutti`: data, train, evaluate. Found through the entry-point group `tutti.commands`.
 
 Heavy libraries are imported by the verb that needs them: `tutti --help` imports this file. Exit codes: 0 done, 1 failed
-with one clear sentence, 2 wrong usage.
+with one clear sentence, 2 wrong usage, 3 trained and published, but refused by the gate.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from services.training.speaking import REFUSED, DataDirectory, default_data, explained, stderr, stdout, steps
 
 data = typer.Typer(
     help="Make or bring data. Example: tutti data synth --out .tutti/shop", no_args_is_help=True, name="data"
 )
-
-_out = Console()
-_err = Console(stderr=True)
 
 
 class Split(StrEnum):
@@ -33,13 +28,12 @@ class Split(StrEnum):
     test = "test"
 
 
-def _default_data() -> Path:
-    return Path(os.environ.get("TUTTI_HOME") or ".tutti") / "shop"
+class Against(StrEnum):
+    """What an evaluation can be compared with, beside its own methods."""
+
+    champion = "champion"
 
 
-DataDirectory = Annotated[
-    Path, typer.Option("--data", metavar="DIR", help="Data directory; default $TUTTI_HOME/shop.", show_default=False)
-]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Same data and same seed give the same artefacts.")]
 Force = Annotated[bool, typer.Option("--force", help="Train even if nothing has changed since the last time.")]
 
@@ -62,7 +56,7 @@ def synth(
 
     from services.training import synthetic
 
-    with _explained(), Bar(console=_err) as bar:
+    with explained(), Bar(console=stderr) as bar:
         task = bar.add_task("making a shop", total=1.0)
         info = synthetic.build(
             out,
@@ -74,99 +68,119 @@ def synth(
             progress=lambda share, what: bar.update(task, completed=share, description=what),
         )
         bar.update(task, completed=1.0)
-    _out.print(f"{out}: {info['events']:,} events, {info['items']:,} items, {info['users']:,} shoppers")
+    stdout.print(f"{out}: {info['events']:,} events, {info['items']:,} items, {info['users']:,} shoppers")
 
 
-def train(data: DataDirectory = None, seed: Seed = 7, force: Force = False) -> None:  # type: ignore[assignment]  # typer
+def train(
+    data: DataDirectory = None,  # type: ignore[assignment]  # typer
+    seed: Seed = 7,
+    force: Force = False,
+    force_promote: Annotated[
+        bool, typer.Option("--force-promote", help="Serve what was trained whatever the gate says.")
+    ] = False,
+) -> None:
     """
-    Train every source of the settings, the re-ranker and the popular list, and promote them.
+    Train every source of the settings, the re-ranker and the popular list, and promote them if the gate admits them.
 
-    Does nothing when the same data was trained with the same sources and seed before.
+    Does nothing when the same data was trained with the same sources and seed before. Exit code 3: trained and
+    published, but not promoted; the reasons are printed, and what served before still serves.
 
     Example: tutti train --data .tutti/shop
     """
-    place = data or _default_data()
-    with _explained(), _steps() as step:
+    place = data or default_data()
+    with explained(), steps() as step:
         from services.training import pipeline, sources
 
-        done = pipeline.train(place, sources.configured(), seed, force, progress=step)
+        done = pipeline.train(place, sources.configured(), seed, force, progress=step, promote_anyway=force_promote)
     if not done.was_needed:
-        _out.print(f"{place}: nothing has changed since the last training; --force trains anyway")
+        stdout.print(f"{place}: nothing has changed since the last training; --force trains anyway")
         return
     table = Table("model", "version", "figures", title=f"{place}: trained in {done.report['seconds']['total']:.0f} s")
     for name, version in done.versions.items():
         figures = ", ".join(f"{k} {v:.4g}" for k, v in done.report["metrics"][name].items())
         table.add_row(name, version, figures)
-    _out.print(table)
+    stdout.print(table)
+    for note in done.report["gate"]["notes"]:
+        stdout.print(f"gate: {note}", highlight=False, markup=False, soft_wrap=True)
+    for reason in done.report["gate"]["reasons"]:
+        stderr.print(f"gate: {reason['check']}: {reason['message']}", highlight=False, markup=False, soft_wrap=True)
+    if not done.was_promoted:
+        stderr.print(
+            "[red]refused:[/red] published, not promoted; what served before still serves. `tutti models promote` or "
+            "--force-promote overrules the gate",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(REFUSED)
 
 
 def evaluate(
     data: DataDirectory = None,  # type: ignore[assignment]  # typer
     split: Annotated[Split, typer.Option("--split", help="Tune on validation; look at test once.")] = Split.validation,
     seed: Seed = 7,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="7,8,9", help="One training each; figures are their means.")
+    ] = None,
+    diversity: Annotated[
+        str | None,
+        typer.Option("--diversity", metavar="low,high", help="Levels whose slates are judged too: their price."),
+    ] = None,
+    shoppers: Annotated[int, typer.Option("--shoppers", min=10, help="Most judged a task, drawn by seed.")] = 5_000,
+    against: Annotated[
+        Against | None,
+        typer.Option("--against", help="Also compare with the champion, query by query; exit code 3 if it is better."),
+    ] = None,
     force: Force = False,
 ) -> None:
     """
-    Train on the past of a window and judge what the serving pipeline would have shown in it.
+    Train on the past of a window and judge what the serving pipeline would have shown in it, against simple methods.
 
-    Example: tutti evaluate --data .tutti/shop --split test
+    Example: tutti evaluate --data .tutti/shop --split test --seeds 7,8,9
     """
-    place = data or _default_data()
-    with _explained(), _steps() as step:
-        from services.training import evaluate as evaluation
+    place = data or default_data()
+    with explained(), steps() as step:
         from services.training import sources
+        from services.training.evaluation import run, tables
 
-        result = evaluation.evaluate(place, sources.configured(), split.value, seed, force, progress=step)
-    for mode, methods in result.figures.items():
-        table = Table("method", "recall@20", "ndcg@10", "mrr@10", "hit@10", "coverage@10", "slate gains ndcg@10 (95 %)")
-        table.title = f"{mode}, {split.value} window, {int(next(iter(methods.values()))['shoppers']):,} shoppers"
-        for name, figures in methods.items():
-            cells = [f"{figures[f'{metric}']:.3f}" for metric in _METRICS]
-            mean, low, high = figures["slate_gains_ndcg_at_10"]
-            table.add_row(name, *cells, "" if name == "slate" else f"{mean:+.3f} ({low:+.3f} … {high:+.3f})")
-        _out.print(table)
-    _out.print(f"written to {result.path}")
-
-
-_METRICS = ("recall_at_20", "ndcg_at_10", "mrr_at_10", "hit_at_10", "coverage_at_10")
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Expected failures become one sentence and exit code 1; anything else is a bug and keeps its trace."""
-    try:
-        yield
-    except Exception as error:
-        # By name, because the classes live beside libraries that `tutti --help` must not import.
-        if type(error).__name__ not in _EXPECTED and not isinstance(error, OSError | ValueError):
-            raise
-        _err.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+        plan = run.Plan(split.value, _numbers(seeds) or (seed,), _words(diversity), shoppers, force=force)
+        result = run.evaluate(place, sources.configured(), plan, progress=step)
+    if stdout.is_terminal:
+        for one in tables.main_tables(result.report):
+            table = Table(*one.columns, title=one.title)
+            for row in one.rows:
+                table.add_row(*row)
+            stdout.print(table)
+        for line in tables.left_out(result.report):
+            stdout.print(f"left out: {line}", highlight=False, soft_wrap=True)
+    else:
+        # In a file or a pipe: Markdown, whole, as the documents hold it.
+        stdout.print(tables.report_markdown(result.report), highlight=False, markup=False, soft_wrap=True)
+    stdout.print(f"written to {result.path}, and as a page beside it", highlight=False, soft_wrap=True)
+    if against is not None:
+        with explained():
+            _compared(place, str(result.report["recipe"]), seed)
 
 
-_EXPECTED = frozenset(
-    {"DatasetUnusable", "SettingsUnusable", "FeatureError", "EvaluationFailed", "ArtefactMissing", "ArtefactBroken"}
-)
+def _compared(place: Path, recipe: str, seed: int) -> None:
+    """Say what the recipe just judged gains on the champion's; ends with code 3 where it is worse beyond noise."""
+    from services.training import admission, gate, pipeline
+
+    last = admission.read(place / "models" / pipeline.REPORT_FILE)
+    verdict = gate.decide(admission.against_champion(place, recipe, last, seed))
+    for line in verdict.lines():
+        stdout.print(line, highlight=False, markup=False, soft_wrap=True)
+    if not verdict.admits:
+        raise typer.Exit(REFUSED)
 
 
-@contextmanager
-def _steps() -> Iterator[Callable[[str], None]]:
-    """A line that says what is being done, with the time it takes; in a log, a plain line when it begins."""
-    if not _err.is_terminal:
-        yield lambda what: _err.print(what, highlight=False)
-        return
-    from rich.progress import Progress as Bar
-    from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
 
-    with Bar(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=_err) as bar:
-        running: list[TaskID] = []
 
-        def begin(what: str) -> None:
-            if running:
-                bar.update(running[-1], total=1, completed=1)
-            running.append(bar.add_task(what, total=None))
-
-        yield begin
+def _numbers(text: str | None) -> tuple[int, ...]:
+    if not all(word.isdecimal() for word in _words(text)):
+        raise ValueError(f"--seeds {text!r}: expected numbers with commas between them, as in 7,8,9")
+    return tuple(int(word) for word in _words(text))
 
 
 def _mount_import() -> None:

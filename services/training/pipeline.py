@@ -4,7 +4,7 @@ The offline run, top to bottom: from canonical data to promoted artefacts.
     vocabulary → features → a lesson for each earlier window → re-ranker → generators on everything → popular → aliases
 
 The rule: same data, same sources, same seed, same versions. Aliases move last and together, so a run that was
-stopped leaves what served before in its place.
+stopped, or that the gate refused, leaves what served before in its place.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import pandas as pd
 from protos import artefacts
 from protos.artefacts import Artefact
 from services.chassis.model import Generator, RerankQueries, Resources
+from services.training import admission, features, lessons, popular, registry, sample, vocabulary
 from services.training import dataset as datasets
-from services.training import features, lessons, popular, registry, sample, vocabulary
 from services.training.dataset import Dataset, iso
 from services.training.lessons import Lesson
 from services.training.repeatable import repeatable
@@ -36,7 +36,7 @@ from services.training.sources import SourceSpec, check, code_of, learns_from_it
 
 RERANKER = "reranking"
 POPULAR = "popular"
-REPORT_FILE = "training.json"
+REPORT_FILE = admission.RUN_FILE
 
 # Raised when training would come out differently from the same data; so a data directory is trained anew.
 RECIPE = 2
@@ -46,11 +46,15 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run left behind: versions by model name, the report as written, and whether anything was done."""
+    """
+    What a run left behind: versions by model name, the report as written, whether anything was done, and whether it
+    serves now.
+    """
 
     versions: Mapping[str, str]
     report: Mapping[str, Any]
     was_needed: bool
+    was_promoted: bool = True
 
 
 @dataclass
@@ -85,14 +89,16 @@ def train(
     force: bool = False,
     until: datetime | None = None,
     progress: Progress = lambda what: None,
+    promote_anyway: bool = False,
 ) -> Trained:
     """
-    Train *sources*, the re-ranker and the popular list on *data*, and promote them to champion.
+    Train *sources*, the re-ranker and the popular list on *data*, and promote them to champion if the gate admits them.
 
     Args:
         until: only events before this moment count; default all of them.
         force: also when the data directory was trained from the same data, sources and seed already.
         progress: told the name of each step when it begins.
+        promote_anyway: whatever the gate says, which is written down all the same.
 
     Raises:
         DatasetUnusable, SettingsUnusable, FeatureError: what was found, and what to do.
@@ -126,10 +132,14 @@ def train(
         published.append(registry.publish(run.models, POPULAR, "popular", staged, fitted, everything, seed))
     with run.step(f"training the re-ranker on {len(learnt)} windows"):
         published.append(_fit_reranker(run, learnt, everything, plan))
-    for artefact in published:
-        registry.promote(run.models, artefact.name, artefact.version)
-    sample.write(data / sample.FILE, everything)
-    return _report(run, fingerprint, everything, published)
+    with run.step("passing the gate"):
+        last = admission.read(run.models / REPORT_FILE)
+        judged = admission.judge(data, everything, published, sources, last, seed, RECIPE, time.time_ns() // 1000)
+    if is_promoted := judged.verdict.admits or promote_anyway:
+        for artefact in published:
+            registry.promote(run.models, artefact.name, artefact.version)
+        sample.write(data / sample.FILE, everything)
+    return _report(run, fingerprint, everything, published, judged, is_promoted)
 
 
 def _choose(run: _Run, past: Dataset) -> None:
@@ -259,7 +269,15 @@ def _still_good(run: _Run, fingerprint: str) -> Trained | None:
     return Trained(report["versions"], report, was_needed=False)
 
 
-def _report(run: _Run, fingerprint: str, dataset: Dataset, published: Sequence[Artefact]) -> Trained:
+def _report(
+    run: _Run,
+    fingerprint: str,
+    dataset: Dataset,
+    published: Sequence[Artefact],
+    judged: admission.Decision,
+    is_promoted: bool,
+) -> Trained:
+    """Write the run's report: as what serves, or as the candidate that was refused."""
     versions = {artefact.name: artefact.version for artefact in published}
     report = {
         "fingerprint": fingerprint,
@@ -271,6 +289,9 @@ def _report(run: _Run, fingerprint: str, dataset: Dataset, published: Sequence[A
         "versions": versions,
         "metrics": {artefact.name: dict(artefact.manifest.metrics) for artefact in published},
         "seconds": {**run.seconds, "total": round(sum(run.seconds.values()), 2)},
+        "gate": judged.report,
     }
-    artefacts.write_json(run.models / REPORT_FILE, report)
-    return Trained(versions, report, was_needed=True)
+    artefacts.write_json(run.models / (REPORT_FILE if is_promoted else admission.CANDIDATE_FILE), report)
+    if is_promoted:
+        (run.models / admission.CANDIDATE_FILE).unlink(missing_ok=True)
+    return Trained(versions, report, was_needed=True, was_promoted=is_promoted)

@@ -21,6 +21,9 @@ from services.training.dataset import Dataset
 
 MODELS = "models"
 
+PREVIOUS = "previous"
+"""The alias of what served before the champion."""
+
 
 def staging(models: Path, name: str) -> Path:
     """An empty folder to fit model *name* into; what a run that was stopped left there is removed."""
@@ -67,14 +70,44 @@ def publish(models: Path, name: str, role: Role, staged: Path, fitted: Fitted, d
 
 def promote(models: Path, name: str, version: str, alias: str = CHAMPION) -> None:
     """
-    Let *alias* of model *name* mean *version* from now on.
+    Let *alias* of model *name* mean *version* from now on; the champion that goes is remembered as `previous`.
 
     Raises:
         ArtefactMissing, ArtefactBroken: there is no such version, or it is not what was published.
     """
     artefacts.load(models, name, version)
     aliases: Mapping[str, Any] = artefacts.read_aliases(models, name)
-    artefacts.write_json(models / name / artefacts.ALIASES, {**aliases, alias: version})
+    gone = aliases.get(CHAMPION)
+    kept = {PREVIOUS: gone} if alias == CHAMPION and gone not in (None, version) else {}
+    artefacts.write_json(models / name / artefacts.ALIASES, {**aliases, **kept, alias: version})
+
+
+def names(models: Path) -> list[str]:
+    """Models of which something was published, in order."""
+    return sorted({folder.parent.parent.name for folder in models.glob("*/*/manifest.json")})
+
+
+def rollback(models: Path) -> dict[str, str]:
+    """
+    Let every model's champion be the one before it; what served becomes `previous`, so that a second call undoes it.
+
+    Models whose champion did not change with the last promotion stay as they are.
+
+    Returns:
+        model → version that serves now, of those that changed.
+
+    Raises:
+        ArtefactMissing: no model has an earlier champion; ArtefactBroken: one of them is not what was published.
+    """
+    known = {name: artefacts.read_aliases(models, name) for name in names(models)}
+    changed = {name: aliases[PREVIOUS] for name, aliases in known.items() if PREVIOUS in aliases}
+    if not changed:
+        raise artefacts.ArtefactMissing(f"no model under {models} has an earlier champion to go back to")
+    for name, version in changed.items():
+        artefacts.load(models, name, version)
+    for name, version in changed.items():
+        promote(models, name, version)
+    return changed
 
 
 def versions(models: Path, name: str) -> list[Manifest]:

@@ -4,12 +4,11 @@ import json
 import shutil
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from protos import artefacts
-from services.training import dataset, evaluate, lessons, pipeline, popular, synthetic
+from services.training import admission, dataset, lessons, pipeline, popular, registry, synthetic
 from services.training.dataset import DatasetUnusable
 from services.training.sources import SettingsUnusable, SourceSpec, configured
 
@@ -38,6 +37,8 @@ def test_a_run_promotes_every_model_and_says_what_it_did(shop, trained):
         assert artefacts.load(shop / "models", name).version == trained.versions[name]
     report = json.loads((shop / "models" / "training.json").read_text())
     assert report["versions"] == trained.versions
+    assert report["gate"]["admitted"]
+    assert {one["model"] for one in report["gate"]["speed"]} == MODELS - {"popular"}
     shoppers = json.loads((shop / "shoppers.json").read_text())
     assert 1 <= len(shoppers) <= 12
     assert set(shoppers[0]) == {"user_id", "label", "events", "last_items"}
@@ -73,27 +74,31 @@ def test_the_same_data_and_seed_give_the_same_versions_elsewhere(shop, trained, 
     assert pipeline.train(tmp_path, SOURCES).versions == trained.versions
 
 
-def test_evaluation_judges_what_the_pipeline_answered(shop, trained):
-    asked = []
+def test_a_candidate_the_gate_refuses_is_published_and_the_champion_stays(tmp_path, shop, trained):
+    data = tmp_path / "shop"
+    shutil.copytree(shop, data)
+    report = data / "models" / "training.json"
+    before = {name: artefacts.load(data / "models", name).version for name in MODELS}
+    # The feed broke: a sixth of the history is left, and it ends months ago.
+    events = pq.read_table(data / "events.parquet")
+    pq.write_table(events.slice(0, events.num_rows // 6), data / "events.parquet")
 
-    def recommend(place, users, out, exclude_seen):
-        """A pipeline that knows the future: its slate is the truth, its fused list the same backwards."""
-        asked.append(exclude_seen)
-        true = pq.read_table(place / "truth.parquet").to_pandas()
-        true["rank"] = true.groupby("user_id").cumcount() + 1
-        true["score"] = -true["rank"].astype(float)
-        rows = [true.assign(stage="slate"), true.assign(stage="fused")]
-        columns = ["user_id", "item_id", "rank", "score", "stage"]
-        pq.write_table(pa.concat_tables([pa.Table.from_pandas(r[columns], preserve_index=False) for r in rows]), out)
+    refused = pipeline.train(data, SOURCES)
 
-    result = evaluate.evaluate(shop, SOURCES, "test", recommend=recommend)
+    assert not refused.was_promoted
+    reasons = [reason["message"] for reason in refused.report["gate"]["reasons"]]
+    assert any("is it an old copy?" in reason for reason in reasons)
+    assert {name: artefacts.load(data / "models", name).version for name in MODELS} == before
+    assert json.loads(report.read_text())["versions"] == before
+    assert artefacts.load(data / "models", "popular", refused.versions["popular"])
+    assert json.loads((data / "models" / "candidate.json").read_text())["versions"] == refused.versions
 
-    assert asked == [True, False]
-    assert result.figures["rebuy"]["slate"]["ndcg_at_10"] == pytest.approx(1.0)
-    assert result.figures["discovery"]["slate"]["ndcg_at_10"] == pytest.approx(1.0)
-    assert 0 <= result.figures["rebuy"]["popularity"]["ndcg_at_10"] < 1
-    split = dataset.load(shop / "evaluation" / "test")
-    assert split.at_us.max() < dataset.load(shop).until_us - 28 * dataset.DAY_US
+    promoted = admission.promote_candidate(data)
+
+    assert promoted == refused.versions == json.loads(report.read_text())["versions"]
+    assert not (data / "models" / "candidate.json").exists()
+    assert not pipeline.train(data, SOURCES).was_needed
+    assert registry.rollback(data / "models")["popular"] == before["popular"]
 
 
 def test_a_shop_with_ten_events_is_trained(tmp_path, shop):

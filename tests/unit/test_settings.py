@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator import settings
-from orchestrator.settings import DEFAULTS, SettingsError, load
+from orchestrator.settings import DEFAULTS, SettingsError, load, overlay
+from orchestrator.supervisor.plan import to_toml
 
 
 @pytest.fixture
@@ -267,3 +268,15 @@ def test_admission_that_serves_the_lesser_better_or_has_crossed_bounds_is_refuse
 
     assert refusal.startswith("admission: ")
     assert expected in refusal
+
+
+# Once: the settings file of a running system named the sources that were left, and laid over the defaults it brought
+# back the one that was switched off, which then nobody answered for.
+def test_a_source_that_was_switched_off_stays_off_when_settings_are_handed_on(a_file):
+    one_off = load(a_file('[[sources]]\nname = "collaborative_filtering"\nquota = 0\n'), {})
+
+    handed_on = load(a_file(to_toml(overlay(one_off))), {})
+
+    assert [source.name for source in handed_on.sources] == ["content_based"]
+    assert handed_on == one_off
+    assert load(a_file(to_toml(overlay(load(environment={})))), {}) == load(environment={})

@@ -10,6 +10,7 @@ import pytest
 
 from services.training import baselines, closeness
 from services.training.baselines import DAY_US, Interactions
+from services.training.metrics import gini
 from services.training.synthetic import build
 
 
@@ -35,9 +36,9 @@ def write_shop(directory: Path, rows: list[tuple[str, str, str, str]], titles: d
 
 
 def test_gini_is_zero_for_equals_and_large_for_a_monopoly() -> None:
-    assert closeness.gini(np.array([5, 5, 5, 5])) == pytest.approx(0.0)
-    assert closeness.gini(np.array([1, 3])) == pytest.approx(0.25)
-    assert closeness.gini(np.array([1] * 99 + [9_901])) > 0.97
+    assert gini(np.array([5, 5, 5, 5])) == pytest.approx(0.0)
+    assert gini(np.array([1, 3])) == pytest.approx(0.25)
+    assert gini(np.array([1] * 99 + [9_901])) > 0.97
 
 
 def test_statistics_count_orders_repeats_and_the_funnel(tmp_path: Path) -> None:
