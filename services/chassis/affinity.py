@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from protos.arrays import Float32
 from services.chassis.model import Shoppers
-from services.chassis.signals import DAY_S, focused, weighted_items
+from services.chassis.signals import DAY_S, focused, touched
 
 FILE = "affinities.npz"
 
@@ -128,31 +128,26 @@ class Affinities:
         On the page of an item and in the basket the context decides and the history only breaks ties; elsewhere what is
         in the context counts *context_strength* (a purchase of now counts 5). A row of zeros: nothing is known.
         """
-        touched = {
-            half_life: self._touched(shoppers, half_life, context_strength)
-            for half_life in sorted({HALF_LIVES_D[name] for name in self.names})
+        known = touched(shoppers, self.n_items, context_strength)
+        offsets = np.searchsorted(known.rows, np.arange(len(shoppers) + 1))
+        totals, _ = known.weights(HALF_LIVES_D["own"] * DAY_S)
+        weights = {
+            half_life: focused(shoppers, known.rows, known.weights(half_life * DAY_S)[1], context_strength)
+            for half_life in {HALF_LIVES_D[name] for name in self.names}
         }
         for i in range(len(shoppers)):
             rows = np.zeros((len(self.names), self.n_items), np.float32)
+            own = slice(offsets[i], offsets[i + 1])
+            keys = known.keys[own]
             for row, name in zip(rows, self.names, strict=True):
-                offsets, keys, weights, totals = touched[HALF_LIVES_D[name]]
-                own = slice(offsets[i], offsets[i + 1])
+                weight = weights[HALF_LIVES_D[name]][own]
                 if name == "own":
-                    row[keys[own]] = totals[own]
+                    row[keys] = totals[own]
                 elif name == "peers":
-                    row[:] = self.peers.spread(keys[own], weights[own])
+                    row[:] = self.peers.spread(keys, weight)
                 else:
-                    row[:] = self.tables[name].spread(keys[own], weights[own])
+                    row[:] = self.tables[name].spread(keys, weight)
             yield rows
-
-    def _touched(
-        self, shoppers: Shoppers, half_life_d: float, context_strength: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Float32, Float32]:
-        """Offsets (q + 1,) into keys, the strongest event's weight and the sum of all (m,) of what each touched."""
-        rows, keys, totals = weighted_items(shoppers, self.n_items, half_life_d * DAY_S, context_strength)
-        _, _, weights = weighted_items(shoppers, self.n_items, half_life_d * DAY_S, context_strength, strongest=True)
-        weights = focused(shoppers, rows, weights, context_strength)
-        return np.searchsorted(rows, np.arange(len(shoppers) + 1)), keys, weights, totals
 
     def without(self, name: str) -> Affinities:
         """All but the table *name*."""

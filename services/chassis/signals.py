@@ -6,6 +6,8 @@ Shared by every model, in training and in serving alike, so that "a purchase las
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,38 +52,67 @@ def owners(rows: Rows) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(rows)), np.diff(rows.offsets))
 
 
-def weighted_items(
-    shoppers: Shoppers, n_items: int, half_life_s: float, context_strength: float, strongest: bool = False
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Float32]:
+@dataclass(frozen=True, slots=True)
+class Touched:
     """
-    Everything that speaks for a shopper's taste, one entry a (shopper, item) pair.
+    Everything that speaks for a shopper's taste, sorted by (shopper, item) pair: m pairs of n entries.
 
-    History entries of the same item add up, or the *strongest* alone counts; every context item counts
-    *context_strength*. Keys outside
-    [0, n_items) and entries without strength are left out. Ages count from the shopper's own newest event: who comes
-    back after a year is known as well as on the day they left.
+    rows, keys  (m,) int64 shopper and item of each pair, ascending
+    starts      (m,) int64 first entry of each pair
+    entries     (n,) float32 what each entry counted when it happened; ages_s (n,) seconds since the shopper's own
+                newest event: who comes back after a year is known as well as on the day they left. Context is now
+    """
 
-    Returns:
-        rows (m,), keys (m,), weights (m,) float32 > 0; sorted by row, then key.
+    rows: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    entries: Float32
+    ages_s: Float32
+
+    def weights(self, half_life_s: float) -> tuple[Float32, Float32]:
+        """Sum and largest of each pair's entries (m,) float32, halved every *half_life_s*."""
+        if not len(self.starts):
+            return np.zeros(0, np.float32), np.zeros(0, np.float32)
+        decayed = self.entries * np.exp2(-self.ages_s / np.float32(half_life_s))
+        return np.add.reduceat(decayed, self.starts), np.maximum.reduceat(decayed, self.starts)
+
+
+def touched(shoppers: Shoppers, n_items: int, context_strength: float) -> Touched:
+    """
+    What *shoppers* wanted, and what they look at now, each of which counts *context_strength*.
+
+    Keys outside [0, n_items) and events that are no sign of liking are left out.
     """
     history, context = shoppers.history, shoppers.context
     rows = np.concatenate([owners(history), owners(context)])
     keys = np.concatenate([history.values, context.values]).astype(np.int64)
-    weights = np.concatenate(
-        [
-            strengths(shoppers.history_types, _since_newest(shoppers), half_life_s),
-            np.full(len(context.values), context_strength, np.float32),
-        ]
-    )
+    looked_at = np.full(len(context.values), context_strength, np.float32)
+    entries = np.concatenate([STRENGTH[shoppers.history_types], looked_at])
+    ages_s = np.concatenate([_since_newest(shoppers), np.zeros(len(looked_at), np.float32)])
+    usable = np.flatnonzero((keys >= 0) & (keys < n_items) & (entries > 0))
+    pairs = rows[usable] * n_items + keys[usable]
+    order = np.argsort(pairs, kind="stable")
+    pairs, usable = pairs[order], usable[order]
+    starts = np.flatnonzero(np.diff(pairs, prepend=-1))
+    distinct = pairs[starts]
+    size = max(n_items, 1)
+    return Touched(distinct // size, distinct % size, starts, entries[usable], ages_s[usable])
+
+
+def weighted_items(
+    shoppers: Shoppers, n_items: int, half_life_s: float, context_strength: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Float32]:
+    """
+    `touched` as of one half-life: entries of the same item add up, what is too old to matter is left out.
+
+    Returns:
+        rows (m,), keys (m,), weights (m,) float32 > 0; sorted by row, then key.
+    """
+    known = touched(shoppers, n_items, context_strength)
+    weights, _ = known.weights(half_life_s)
     # Below a millionth of a view nothing can change an order, but a solve could lose its footing.
-    usable = (keys >= 0) & (keys < n_items) & (weights > 1e-6)
-    pairs, inverse = np.unique(rows[usable] * n_items + keys[usable], return_inverse=True)
-    if strongest:
-        counted = np.zeros(len(pairs), np.float32)
-        np.maximum.at(counted, inverse, weights[usable])
-    else:
-        counted = np.bincount(inverse, weights[usable], len(pairs)).astype(np.float32)
-    return pairs // max(n_items, 1), pairs % max(n_items, 1), counted
+    counts = weights > 1e-6
+    return known.rows[counts], known.keys[counts], weights[counts]
 
 
 def focused(shoppers: Shoppers, rows: NDArray[np.int64], weights: Float32, context_strength: float) -> Float32:

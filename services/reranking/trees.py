@@ -7,7 +7,6 @@ LightGBM's own dump, so that serving needs no LightGBM; a test compares both.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +28,13 @@ _OPSET, _ML_OPSET, _IR = 17, 3, 8
 @dataclass(frozen=True, slots=True)
 class Parameters:
     """
-    Small trees, many, slowly: borrowed from the reference LambdaMART of Online Retail, on whose validation window 400
-    trees, 31 leaves and other ranking losses were no better than these.
+    Small trees: borrowed from the reference LambdaMART of Online Retail, on whose validation window 400 trees, 31
+    leaves and other ranking losses were no better. Half as many at twice the learning rate cost half the time.
     """
 
-    trees: int = 300
+    trees: int = 150
     leaves: int = 15
-    learning_rate: float = 0.05
+    learning_rate: float = 0.1
     min_rows_a_leaf: int = 50
     column_share: float = 0.5
     row_share: float = 0.8
@@ -71,8 +70,8 @@ def learn(dense: Float32, gains: Float32, lengths: NDArray[np.int64], used: Para
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,
-        # Stable for any number of threads, says LightGBM, when `deterministic` is set.
-        "num_threads": os.cpu_count() or 1,
+        # One: threads that wait for each other on a shared machine are slower than none.
+        "num_threads": 1,
         "verbose": -1,
     }
     rows = lightgbm.Dataset(dense, labels, group=lengths, free_raw_data=True)

@@ -39,7 +39,7 @@ POPULAR = "popular"
 REPORT_FILE = admission.RUN_FILE
 
 # Raised when training would come out differently from the same data; so a data directory is trained anew.
-RECIPE = 2
+RECIPE = 3
 
 Progress = Callable[[str], None]
 

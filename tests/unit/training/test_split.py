@@ -72,7 +72,8 @@ def test_histories_end_at_the_moment_and_keep_the_newest():
     assert (lengths <= 4).all()
 
 
-def test_lessons_windows_follow_each_other_up_to_now_and_leave_a_past():
+def test_lessons_windows_follow_each_other_up_to_now_and_leave_a_past(monkeypatch):
+    monkeypatch.setattr(lessons, "OVERLAP_BELOW", 0)
     dataset = a_dataset(days=100)
 
     taught = lessons.windows(dataset)
@@ -81,6 +82,21 @@ def test_lessons_windows_follow_each_other_up_to_now_and_leave_a_past():
     assert taught[-1].end_us == dataset.until_us
     assert all(a.end_us == b.start_us for a, b in itertools.pairwise(taught))
     assert taught[0].start_us > dataset.at_us[0]
+
+
+def test_a_small_shop_is_taught_from_the_same_time_in_windows_that_overlap_by_half(monkeypatch):
+    dataset = a_dataset(days=100)
+
+    overlapping = lessons.windows(dataset)
+
+    monkeypatch.setattr(lessons, "OVERLAP_BELOW", 0)
+    apart = lessons.windows(dataset)
+    assert len(overlapping) == 2 * lessons.WINDOWS - 1
+    assert overlapping[0].start_us == pytest.approx(apart[0].start_us, abs=10)
+    assert overlapping[-1] == apart[-1]
+    assert {b.start_us - a.start_us for a, b in itertools.pairwise(overlapping)} == {
+        (apart[0].end_us - apart[0].start_us) // 2
+    }
 
 
 def test_a_shop_with_one_event_has_no_lesson():
