@@ -138,8 +138,14 @@ class Arrangement:
             or query.diversity is not Diversity.OFF
             or self._exploration.share
             or (self._fatigue.patience and has_impressions(user))
-            or not keeps(self._caps[query.placement], self._catalogue.kinds(keys_of(plain)), self._taken(query))
+            or not self._keeps_caps(query, plain)
         )
+
+    def _keeps_caps(self, query: Query, plain: tuple[SlateItem, ...]) -> bool:
+        caps = self._caps[query.placement]
+        if not any(caps.most):
+            return True
+        return keeps(caps, self._catalogue.kinds(keys_of(plain)), self._taken(query))
 
     def _filled(
         self,

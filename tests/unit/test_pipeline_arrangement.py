@@ -332,7 +332,7 @@ class TestCaps:
         assert Counter(key % 4 for key in keys_of(slate)) == {0: 3, 1: 3, 2: 3, 3: 1}
 
     async def test_of_the_variants_of_an_item_one_is_shown_and_none_beside_the_item_itself(self):
-        world = await a_world()
+        world = await a_world(TUTTI_PLACEMENTS__HOME__CAPS__PARENT="1", TUTTI_PLACEMENTS__ITEM__CAPS__PARENT="1")
         world.catalogue = with_parents(world.catalogue, lambda key: f"p{key // 3}")
         world.pipeline = world.another_process()
 
