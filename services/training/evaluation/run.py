@@ -6,6 +6,7 @@ what is judged: tasks.py; what a method may know: past.py; metrics: metrics.py.
 
     DIR/evaluation/<split>/evaluation.json, judged.parquet, page.html   the figures
     DIR/evaluation/<split>/seed-<n>/   a data directory of the past, trained with that seed
+    DIR/evaluation/young-<n>/          the same, of a shop that has just opened
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Plan:
     seeds      one training each; figures are means over them
     diversity  levels whose slates are judged beside the usual one
     most       queries a task judges at most
+    young      judge the shop as if it had opened with its last so many events before the window
     baselines  those that are compared; an empty tuple leaves the popular lists only
     """
 
@@ -74,6 +76,7 @@ class Plan:
     seeds: tuple[int, ...] = (7,)
     diversity: tuple[str, ...] = ()
     most: int = MOST
+    young: int | None = None
     baselines: Sequence[Method] = PERSONAL
     force: bool = False
 
@@ -102,11 +105,14 @@ def evaluate(
         vocabulary.maintain(data)
         everything = datasets.load(data)
         span = window(everything, plan.split, pasts.source_of(data))
+        if plan.young is not None:
+            data = pasts.write_young(data, data / "evaluation" / f"young-{plan.young}", span.start_us, plan.young)
+            vocabulary.maintain(data)
+            everything = datasets.load(data)
         wanted = tasks(everything, span, plan.seeds[0], plan.most)
-        if not any(task.name in HOME for task in wanted.judged):
+        if not wanted.judged:
             raise datasets.DatasetUnusable(
-                f"nobody with an event before {iso(span.start_us)} did anything until {iso(span.end_us)}: "
-                "there is nobody to judge"
+                f"nobody wanted anything from {iso(span.start_us)} until {iso(span.end_us)}: there is nobody to judge"
             )
         files = data / "evaluation" / plan.split
         places = [files / f"seed-{seed}" for seed in plan.seeds]
@@ -132,6 +138,7 @@ def evaluate(
         "until": iso(span.end_us),
         "seeds": list(plan.seeds),
         "diversity": list(plan.diversity),
+        "young": plan.young,
         "source": pasts.source_of(data),
         "data": {"events": len(everything), "items": everything.n_items, "shoppers": len(everything.user_ids)},
         "past": {
