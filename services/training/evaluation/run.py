@@ -238,8 +238,22 @@ def _trained(place: Path) -> dict[str, Any]:
 def _write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Replace the report in one step. Not sorted: tasks and methods stand in the order of a request's way."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(_finite(report), indent=1, ensure_ascii=False, allow_nan=False)
+    partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    """*value* with null for what is no number: models may say so of themselves, JSON may not."""
+    match value:
+        case dict():
+            return {key: _finite(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_finite(one) for one in value]
+        case float() if not np.isfinite(value):
+            return None
+        case _:
+            return value
 
 
 def _write_judged(
