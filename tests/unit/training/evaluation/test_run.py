@@ -201,7 +201,7 @@ def test_what_is_too_big_is_left_out_by_name_with_the_reason(tmp_path, monkeypat
     result = evaluate(data, methods.PERSONAL, split="test")
 
     reasons = result.report["left_out"]["methods"]
-    assert set(reasons) == {"item-kNN", "user-kNN", "EASE", "content (TF-IDF)"}
+    assert set(reasons) == {"item-kNN", "user-kNN", "EASE", "content (TF-IDF)", "co-occurrence"}
     assert "30 items, at most 10" in reasons["EASE"]
     assert "repeat" in result.figures["rebuy"]
     assert all(f"- {name}: {reason}" in tables.report_markdown(result.report) for name, reason in reasons.items())
@@ -262,3 +262,4 @@ def test_a_hundred_thousand_shoppers_and_fifty_thousand_items_need_no_square(tmp
 
     refused = {method.name for method in methods.PERSONAL if method.refuses(past) is not None}
     assert refused == {"EASE", "content (TF-IDF)"}
+    assert not past.may_be_tuned
