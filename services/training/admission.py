@@ -4,8 +4,9 @@ Brings the gate its figures: profiles the data, asks candidate and champion the 
 The rule: measured here, decided in gate.py. Candidate and champion are asked about the same shoppers at the same
 moment; what was never measured on the same ground is handed over as unknown.
 
-    DIR/models/training.json    the run whose models serve, with its profile and verdict
-    DIR/models/candidate.json   a run that was refused: published, not promoted
+    DIR/models/training.json            the run whose models serve, with its profile and verdict
+    DIR/models/training.previous.json   the run that served before it
+    DIR/models/candidate.json           a run that was refused: published, not promoted
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from services.training.dataset import Dataset
 from services.training.gate import Figures, HeldOut, Speed, Variety, Verdict
 from services.training.sources import DEFAULTS, SourceSpec, service
 
-RUN_FILE, CANDIDATE_FILE = "training.json", "candidate.json"
+RUN_FILE, PREVIOUS_FILE, CANDIDATE_FILE = "training.json", "training.previous.json", "candidate.json"
 
 _SHOPPERS = 200
 """Asked for variety, drawn by seed: their lists take a second, and half of a coverage cannot hide in the sample."""
@@ -119,6 +120,17 @@ def against_champion(data: Path, mine: str, last: Mapping[str, Any] | None, seed
     return Figures(has_champion=last is not None, paired=paired)
 
 
+def remember(models: Path, report: Mapping[str, Any], is_promoted: bool) -> None:
+    """Write a run's *report*: as that of what serves, or as that of the candidate that was refused."""
+    if not is_promoted:
+        artefacts.write_json(models / CANDIDATE_FILE, report)
+        return
+    if (models / RUN_FILE).is_file():
+        (models / RUN_FILE).replace(models / PREVIOUS_FILE)
+    artefacts.write_json(models / RUN_FILE, report)
+    (models / CANDIDATE_FILE).unlink(missing_ok=True)
+
+
 def promote_candidate(data: Path) -> dict[str, str]:
     """
     Let the run that was refused last serve after all.
@@ -138,8 +150,23 @@ def promote_candidate(data: Path) -> dict[str, str]:
         artefacts.load(models, name, version)
     for name, version in versions.items():
         registry.promote(models, name, version)
-    (models / CANDIDATE_FILE).replace(models / RUN_FILE)
+    remember(models, report, is_promoted=True)
     return versions
+
+
+def rollback(data: Path) -> dict[str, str]:
+    """
+    Let the champions before the last promotion serve again, and their run be the one that candidates are judged by.
+
+    Raises: as registry.rollback.
+    """
+    models = data / registry.MODELS
+    changed = registry.rollback(models)
+    last, before = read(models / RUN_FILE), read(models / PREVIOUS_FILE)
+    if last is not None and before is not None:
+        artefacts.write_json(models / RUN_FILE, before)
+        artefacts.write_json(models / PREVIOUS_FILE, last)
+    return changed
 
 
 def read(path: Path) -> dict[str, Any] | None:

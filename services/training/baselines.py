@@ -33,10 +33,7 @@ size.
 """
 
 _CELLS_AT_ONCE = 16_000_000
-"""Similarities between shoppers held at once: 64 MB."""
-
-_ITEMS_AT_ONCE = 2_000
-"""Items whose neighbours are sought at once: at most 2,000 × items products, 800 MB at 50,000 items if all met."""
+"""Similarities between items, or between shoppers, held at once: 64 MB."""
 
 _WORD = re.compile(r"\w\w+")
 
@@ -130,18 +127,24 @@ def similar_items(rows: Any, neighbours: int, shrink: float) -> Any:
     """
     CSR (n_items, n_items): cosine between the columns of *rows* (n, n_items), the nearest *neighbours* of each item.
 
-    In blocks of items: all products at once would be a fifth of items × items, all of them kept at once.
+    In dense blocks of items: a popular item meets nearly all others, and picking the largest of a dense row is quicker
+    than sorting a sparse one.
     """
-    columns = rows.T.tocsr()
-    norms = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=0)).ravel())
+    columns, n_items = rows.T.tocsr(), rows.shape[1]
+    norms = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=0)).ravel()).astype(np.float32)
+    step, keep = max(1, _CELLS_AT_ONCE // max(n_items, 1)), min(neighbours, n_items)
     blocks = []
-    for start in range(0, columns.shape[0], _ITEMS_AT_ONCE):
-        product = (columns[start : start + _ITEMS_AT_ONCE] @ rows).tocsr()
-        own = start + np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))
-        product.data = product.data / (norms[own] * norms[product.indices] + shrink)
-        product.data[own == product.indices] = 0.0
-        product.eliminate_zeros()
-        blocks.append(_strongest(product, neighbours))
+    for start in range(0, n_items, step):
+        cosine = np.asarray((columns[start : start + step] @ rows).toarray(), np.float32)
+        own = np.arange(len(cosine))
+        cosine /= norms[start : start + step, None] * norms[None, :] + max(shrink, 1e-12)
+        cosine[own, start + own] = 0.0
+        near = np.argpartition(-cosine, keep - 1, axis=1)[:, :keep]
+        offsets = np.arange(0, near.size + 1, keep)
+        values = np.take_along_axis(cosine, near, axis=1)
+        block = sparse.csr_matrix((values.ravel(), near.ravel(), offsets), (len(cosine), n_items))
+        block.eliminate_zeros()
+        blocks.append(block)
     return sparse.vstack(blocks).tocsr()
 
 
@@ -302,12 +305,3 @@ def repeat(events: Interactions, half_life_days: float = 60.0) -> Scorer:
 def _for_everybody(scores: NDArray[Any]) -> Scorer:
     row = scores.astype(np.float32)
     return lambda users: np.tile(row, (len(users), 1))
-
-
-def _strongest(matrix: Any, keep: int) -> Any:
-    """CSR with the *keep* largest entries of each row."""
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    order = np.lexsort((-matrix.data, rows))
-    rank = np.arange(len(rows)) - matrix.indptr[rows[order]]
-    kept = order[rank < keep]
-    return sparse.csr_matrix((matrix.data[kept], (rows[kept], matrix.indices[kept])), matrix.shape)

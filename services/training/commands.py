@@ -126,6 +126,10 @@ def evaluate(
         typer.Option("--diversity", metavar="low,high", help="Levels whose slates are judged too: their price."),
     ] = None,
     shoppers: Annotated[int, typer.Option("--shoppers", min=10, help="Most judged a task, drawn by seed.")] = 5_000,
+    young: Annotated[
+        int | None,
+        typer.Option("--young", min=1, metavar="N", help="As if the shop had opened with its last N events before."),
+    ] = None,
     against: Annotated[
         Against | None,
         typer.Option("--against", help="Also compare with the champion, query by query; exit code 3 if it is better."),
@@ -142,7 +146,7 @@ def evaluate(
         from services.training import sources
         from services.training.evaluation import run, tables
 
-        plan = run.Plan(split.value, _numbers(seeds) or (seed,), _words(diversity), shoppers, force=force)
+        plan = run.Plan(split.value, _numbers(seeds) or (seed,), _words(diversity), shoppers, young, force=force)
         result = run.evaluate(place, sources.configured(), plan, progress=step)
     if stdout.is_terminal:
         for one in tables.main_tables(result.report):

@@ -39,7 +39,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The candidate's mean gain on the champion in one task, query by query, with its 95 % interval."""
+    """
+    The candidate's mean gain on the champion in one task, query by query, with an interval; those of all tasks hold
+    together 95 % of the time.
+    """
 
     task: str
     gain: float

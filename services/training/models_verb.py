@@ -73,12 +73,14 @@ def rollback(data: DataDirectory = None) -> None:  # type: ignore[assignment]  #
     """
     Let the champions before the last promotion serve again, from the next start on; a second time undoes it.
 
+    The next training promotes again, if the gate admits it: mend or stop it first.
+
     Example: tutti models rollback --data .tutti/shop
     """
     with explained():
-        from services.training import registry
+        from services.training import admission
 
-        changed = registry.rollback((data or default_data()) / registry.MODELS)
+        changed = admission.rollback(data or default_data())
     _said(changed)
 
 

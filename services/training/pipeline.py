@@ -291,7 +291,5 @@ def _report(
         "seconds": {**run.seconds, "total": round(sum(run.seconds.values()), 2)},
         "gate": judged.report,
     }
-    artefacts.write_json(run.models / (REPORT_FILE if is_promoted else admission.CANDIDATE_FILE), report)
-    if is_promoted:
-        (run.models / admission.CANDIDATE_FILE).unlink(missing_ok=True)
+    admission.remember(run.models, report, is_promoted)
     return Trained(versions, report, was_needed=True, was_promoted=is_promoted)

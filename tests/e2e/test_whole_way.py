@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -253,3 +254,38 @@ def test_batch_leaves_out_what_was_seen_when_asked(system: System, shoppers: lis
     rows = pq.read_table(out).to_pylist()
     assert rows
     assert not [row for row in rows if (row["user_id"], row["item_id"]) in seen]
+
+
+def test_batch_asks_for_any_page_row_by_row(
+    system: System, shoppers: list[str], items: list[str], tmp_path: Path
+) -> None:
+    users, out = tmp_path / "users.csv", tmp_path / "slates.parquet"
+    rows = [f"{shoppers[0]},item,{items[0]},", f"{shoppers[0]},cart,,{items[1]}|{items[2]}", ",home,,"]
+    users.write_text("\n".join(["user_id,placement,context_item_ids,cart_item_ids", *rows]) + "\n")
+
+    tutti("recommend", "--data", str(system.data), "--users", str(users), "--k", "10", "--stages", "--out", str(out))
+
+    table = pq.read_table(out).to_pandas()
+    slates = table[table["stage"] == "slate"].groupby("query")["item_id"].agg(list).to_dict()
+    assert {number: len(ids) for number, ids in slates.items()} == {0: 10, 1: 10, 2: 10}
+    assert items[0] not in slates[0]
+    assert not {items[1], items[2]} & set(slates[1])
+    assert table[table["query"] == 2]["user_id"].isna().all()
+    assert {"fused", "fused:reciprocal_rank", "source:content_based"} <= set(table["stage"])
+
+
+def test_an_evaluation_judges_what_every_stage_of_the_real_pipeline_answered(
+    trained_shop: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "shop"
+    shutil.copytree(trained_shop, data, ignore=shutil.ignore_patterns("run", "event_log"))
+
+    tutti("evaluate", "--data", str(data), "--split", "test", "--shoppers", "60")
+
+    report = json.loads((data / "evaluation" / "test" / "evaluation.json").read_text())
+    stages = {"source:collaborative_filtering", "source:content_based", "fused", "fused:reciprocal_rank", "slate"}
+    for task in ("discovery", "rebuy", "newcomers", "item", "cart", "category"):
+        assert stages <= set(report["tasks"][task]["methods"]), task
+        assert report["tasks"][task]["methods"]["slate"]["ndcg_at_10"] > 0, task
+    assert (data / "evaluation" / "test" / "page.html").is_file()
+    assert any(cost["stage"] == "asking the pipeline" and cost["peak_mb"] > 100 for cost in report["costs"])

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from protos import artefacts
-from services.training import admission, dataset, lessons, pipeline, popular, registry, synthetic
+from services.training import admission, dataset, lessons, pipeline, popular, synthetic
 from services.training.dataset import DatasetUnusable
 from services.training.sources import SettingsUnusable, SourceSpec, configured
 
@@ -98,7 +98,8 @@ def test_a_candidate_the_gate_refuses_is_published_and_the_champion_stays(tmp_pa
     assert promoted == refused.versions == json.loads(report.read_text())["versions"]
     assert not (data / "models" / "candidate.json").exists()
     assert not pipeline.train(data, SOURCES).was_needed
-    assert registry.rollback(data / "models")["popular"] == before["popular"]
+    assert admission.rollback(data)["popular"] == before["popular"]
+    assert json.loads(report.read_text())["versions"] == before
 
 
 def test_a_shop_with_ten_events_is_trained(tmp_path, shop):

@@ -8,5 +8,5 @@ Judging what would be served, offline, against everything simple and tuned: `tut
     asking.py          lists from the serving pipeline
     judging.py         figures, intervals, slices, pairs;  compare.py, slices.py
     costs.py           time and memory of every stage
-    page.py, charts.py the report as a page
+    tables.py, page.py, charts.py, document.py   the report as tables, as a page, inside a document
 """

@@ -20,7 +20,7 @@ from services.training import baselines
 from services.training.baselines import ContextScorer, Scorer
 from services.training.dataset import DAY_US, Dataset
 from services.training.evaluation.lists import BatchScorer, rank
-from services.training.evaluation.methods import FOR_EVERYBODY, MOST_TUNED, PERSONAL, Method, Past
+from services.training.evaluation.methods import FOR_EVERYBODY, PERSONAL, Method, Past, many_items
 from services.training.evaluation.tasks import Task, home, inside
 from services.training.evaluation.tuning import Choice, tune
 from services.training.metrics import judge
@@ -81,6 +81,8 @@ def baseline_lists(
             found.lists[task.name][method.name] = _lists(known, task, _by_user(known, task, scorers[key]))
     progress("baselines: pages")
     pages = _Pages(known)
+    if any(task.placement in ("item", "cart") for task in tasks) and (reason := many_items(known)) is not None:
+        found.left_out["co-occurrence"] = reason
     for task in tasks:
         for name, score in pages.scorers(task).items():
             found.lists[task.name][name] = _lists(known, task, score)
@@ -99,7 +101,7 @@ def _trial(known: Past) -> _Trial | None:
     """What methods are tuned on; None where the past is too short, too long or nobody came back in it."""
     whole = known.dataset
     start_us = whole.until_us - WINDOW_DAYS * DAY_US
-    if not len(whole) or len(whole) > MOST_TUNED or whole.at_us[0] >= start_us:
+    if not len(whole) or whole.at_us[0] >= start_us or not known.may_be_tuned:
         return None
     judged = home(whole, Window(start_us, whole.until_us), known.seed, MOST_TO_TUNE_ON)
     return _Trial(Past(whole.before(start_us), known.seed), judged) if all(len(task) for task in judged) else None
@@ -177,7 +179,9 @@ class _Pages:
 
     @cached_property
     def _of_context(self) -> dict[str, ContextScorer]:
-        scorers = {"co-occurrence": baselines.co_occurrence(self.known.baskets())}
+        scorers: dict[str, ContextScorer] = {}
+        if many_items(self.known) is None:
+            scorers["co-occurrence"] = baselines.co_occurrence(self.known.baskets())
         return scorers | ({"content (TF-IDF)": baselines.alike(self.known.texts)} if any(self.known.texts) else {})
 
 

@@ -66,11 +66,11 @@ def compare(values: Float64, seed: int) -> Comparison:
     return Comparison(means, low, high, means[:, None] - means[None, :], pair_low, pair_high, p)
 
 
-def interval(values: Float64, seed: int) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of *values* (q,); for a comparison give the paired differences."""
+def interval(values: Float64, seed: int, level: float = 0.95) -> tuple[float, float]:
+    """Bootstrap interval of the mean of *values* (q,); for a comparison give the paired differences."""
     if not len(values):
         return 0.0, 0.0
-    low, high = np.quantile(_resampled_means(values[:, None], seed), [0.025, 0.975])
+    low, high = np.quantile(_resampled_means(values[:, None], seed), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

@@ -71,7 +71,9 @@ def _about(report: Mapping[str, Any]) -> str:
     data, past = report["data"], report["past"]
     seeds = ", ".join(map(str, report["seeds"]))
     return (
-        f"{report['split'].capitalize()} window, {report['from'][:10]} to {report['until'][:10]}. "
+        f"{report['split'].capitalize()} window, {report['from'][:10]} to {report['until'][:10]}"
+        + (f", as if the shop had opened with {report['young']} events" if report["young"] else "")
+        + ". "
         f"Known before it: {past['events']:,} events of {past['shoppers']:,} shoppers on {past['items_with_events']:,} "
         f"items; in the whole data {data['events']:,} events and {data['items']:,} items. "
         f"Sources {', '.join(label('source:' + s) for s in report['sources'])}; seed {seeds}."
@@ -189,6 +191,9 @@ def _method(report: Mapping[str, Any]) -> str:
             "tests; * p &lt; .05, ** p &lt; .01, *** p &lt; .001 after Holm's correction over all pairs.</p>",
             f"<h3>Left out</h3><ul>{''.join(lines)}</ul>" if lines else "",
             "<h3>Settings of the baselines</h3>" + _table(tuned, has_best=False) if settings else "",
+            "<h3>Models, as training saw them</h3>" + _table(tables.of_models(report), has_best=False)
+            if report["trained"].get("versions")
+            else "",
         ]
     )
 

@@ -16,6 +16,7 @@ sorted by item id, since a catalogue may come in the order of its sales.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,27 @@ def write(data: Path, place: Path, start_us: int) -> None:
             "sha256": files,
         },
     )
+
+
+def write_young(data: Path, young: Path, start_us: int, events: int) -> Path:
+    """
+    Make *young* the same shop, opened just before the window: of its past only the last *events* are left.
+
+    How a shop does that has hardly any history is thus asked about the same window and the same catalogue.
+    """
+    young.mkdir(parents=True, exist_ok=True)
+    for name in _OWN_FILES:
+        (young / name).unlink(missing_ok=True)
+    table = pq.read_table(data / datasets.EVENTS_FILE)
+    table = table.take(pc.sort_indices(table, [("timestamp", "ascending")]))
+    at_us = table.column("timestamp").cast(pa.timestamp("us", "UTC")).cast("int64")
+    before = int(pc.sum(pc.less(at_us, start_us)).as_py() or 0)
+    kept = table.slice(max(before - events, 0))
+    pq.write_table(kept, young / datasets.EVENTS_FILE, coerce_timestamps="us", compression="zstd")
+    shutil.copyfile(data / datasets.ITEMS_FILE, young / datasets.ITEMS_FILE)
+    # The source says which window is judged.
+    artefacts.write_json(young / datasets.INFO_FILE, {"source": source_of(data)})
+    return young
 
 
 def source_of(data: Path) -> str:

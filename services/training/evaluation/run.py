@@ -6,6 +6,7 @@ what is judged: tasks.py; what a method may know: past.py; metrics: metrics.py.
 
     DIR/evaluation/<split>/evaluation.json, judged.parquet, page.html   the figures
     DIR/evaluation/<split>/seed-<n>/   a data directory of the past, trained with that seed
+    DIR/evaluation/young-<n>/          the same, of a shop that has just opened
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Plan:
     seeds      one training each; figures are means over them
     diversity  levels whose slates are judged beside the usual one
     most       queries a task judges at most
+    young      judge the shop as if it had opened with its last so many events before the window
     baselines  those that are compared; an empty tuple leaves the popular lists only
     """
 
@@ -74,6 +76,7 @@ class Plan:
     seeds: tuple[int, ...] = (7,)
     diversity: tuple[str, ...] = ()
     most: int = MOST
+    young: int | None = None
     baselines: Sequence[Method] = PERSONAL
     force: bool = False
 
@@ -102,11 +105,14 @@ def evaluate(
         vocabulary.maintain(data)
         everything = datasets.load(data)
         span = window(everything, plan.split, pasts.source_of(data))
+        if plan.young is not None:
+            data = pasts.write_young(data, data / "evaluation" / f"young-{plan.young}", span.start_us, plan.young)
+            vocabulary.maintain(data)
+            everything = datasets.load(data)
         wanted = tasks(everything, span, plan.seeds[0], plan.most)
-        if not any(task.name in HOME for task in wanted.judged):
+        if not wanted.judged:
             raise datasets.DatasetUnusable(
-                f"nobody with an event before {iso(span.start_us)} did anything until {iso(span.end_us)}: "
-                "there is nobody to judge"
+                f"nobody wanted anything from {iso(span.start_us)} until {iso(span.end_us)}: there is nobody to judge"
             )
         files = data / "evaluation" / plan.split
         places = [files / f"seed-{seed}" for seed in plan.seeds]
@@ -132,6 +138,7 @@ def evaluate(
         "until": iso(span.end_us),
         "seeds": list(plan.seeds),
         "diversity": list(plan.diversity),
+        "young": plan.young,
         "source": pasts.source_of(data),
         "data": {"events": len(everything), "items": everything.n_items, "shoppers": len(everything.user_ids)},
         "past": {
@@ -231,8 +238,22 @@ def _trained(place: Path) -> dict[str, Any]:
 def _write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Replace the report in one step. Not sorted: tasks and methods stand in the order of a request's way."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(_finite(report), indent=1, ensure_ascii=False, allow_nan=False)
+    partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    """*value* with null for what is no number: models may say so of themselves, JSON may not."""
+    match value:
+        case dict():
+            return {key: _finite(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_finite(one) for one in value]
+        case float() if not np.isfinite(value):
+            return None
+        case _:
+            return value
 
 
 def _write_judged(

@@ -52,7 +52,7 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
     for name, task in report["tasks"].items():
         found.append(of_task(name, task))
         found += [of_slices(name, task)] if task["slices"] else []
-    return [*found, of_costs(report)]
+    return [*found, *([of_models(report)] if report["trained"].get("versions") else []), of_costs(report)]
 
 
 def main_tables(report: Mapping[str, Any]) -> list[Table]:
@@ -78,6 +78,16 @@ def of_slices(name: str, task: Mapping[str, Any]) -> Table:
     heads = tuple(f"{slice_} ({one['queries']:,})" for slice_, one in slices.items())
     title = f"{TITLES.get(name, name)}, ndcg@10 by slice (* better than popularity)"
     return Table(title, ("method", *heads), tuple(rows))
+
+
+def of_models(report: Mapping[str, Any]) -> Table:
+    """What every trained model said of itself; figures of the first seed's."""
+    trained = report["trained"]
+    rows = [
+        (name, version, ", ".join(f"{k} {_said(v)}" for k, v in (trained["metrics"] or {}).get(name, {}).items()))
+        for name, version in trained["versions"].items()
+    ]
+    return Table("Models, as training saw them", ("model", "version", "figures"), tuple(rows))
 
 
 def of_costs(report: Mapping[str, Any]) -> Table:
@@ -138,6 +148,11 @@ def left_out(report: Mapping[str, Any]) -> list[str]:
 def _on_slice(figures: Mapping[str, Any]) -> str:
     is_better = figures.get("gain_on_popularity", 0.0) > 0
     return f"{figures['ndcg_at_10']:.3f}" + (stars(figures["gain_p"]) if is_better else "")
+
+
+def _said(value: object) -> str:
+    """A model's own figure: what a number is rounded to, anything else as it is."""
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
 
 
 def _cell(value: float | None, column: str) -> str:

@@ -103,7 +103,7 @@ def test_one_is_not_ones_own_neighbour():
 def test_items_in_blocks_are_the_same_neighbours(monkeypatch):
     events = two_tastes()
     whole = baselines.similar_items(events.matrix(), 5, 1.0)
-    monkeypatch.setattr(baselines, "_ITEMS_AT_ONCE", 3)
+    monkeypatch.setattr(baselines, "_CELLS_AT_ONCE", 60)
 
     assert np.allclose(baselines.similar_items(events.matrix(), 5, 1.0).toarray(), whole.toarray())
 

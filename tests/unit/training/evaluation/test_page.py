@@ -48,6 +48,8 @@ def report():
         "source": "a & b", "data": {"events": 10, "items": 4, "shoppers": 3},
         "past": {"events": 8, "shoppers": 3, "items_with_events": 4}, "sources": ["a_source"], "tasks": {"rebuy": task},
         "left_out": {"tasks": {"cart": "no basket"}, "methods": {"EASE": "too many items"}},
+        "young": None,
+        "trained": {"versions": {"reranking": "abc123"}, "metrics": {"reranking": {"ndcg_at_10": 0.31, "ece": None}}},
         "settings": {"item-kNN": {"rebuy": {"settings": {"shrink": 2.0}, "reached": 0.1, "tried": 7}}},
         "costs": [{"stage": "judging", "seconds": 1.5, "peak_mb": 300.0}],
     }  # fmt: skip
@@ -88,6 +90,7 @@ def test_the_page_says_what_the_report_says_and_escapes_what_it_quotes(report):
     for words in (
         "a &amp; b", "Anything &lt;wanted&gt;", "1,234 queries", "0.300", "a source", "+0.050 (+0.040 … +0.060) ***",
         "cart: no basket", "EASE: too many items", "shrink 2.0", "0.200 *", "1.5 s · 300 MB",
+        "ndcg_at_10 0.31, ece None",
     ):  # fmt: skip
         assert words in text, words
     assert "<tr class=slate><td>slate</td>" in text
