@@ -55,6 +55,9 @@ NOISE_DEVIATIONS = 3.0
 RESERVE_PER_S = 1.0
 """Retries a second of each orchestrator to each dependency beyond the tenth, with one in hand (specification §1.4)."""
 
+FIRST_OF_A_PROCESS = 100
+"""Resilience specification §5, row 14."""
+
 LEAST_ANSWERS = 20
 """Fewer answers in a phase, on average of the fault and what came after it, prove nothing."""
 
@@ -179,6 +182,7 @@ def judge(
         _in_time(figures, expect),
         _named(exact, expect, sources),
         _healed(heal_s, expect),
+        *_newcomers(before, [*during, *after], expect),
     ]
     if expect.must_show:
         n = sum(bool(expect.must_show & set(one.degraded)) for one in during)
@@ -306,11 +310,18 @@ def time_to_detect(before: Sequence[Seen], during: Sequence[Seen], phases: Phase
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One orchestrator's: after how long, None for not; how many of its answers waited first, and until when."""
+    """
+    One orchestrator's: after how long, None for not; how many of its answers waited first, and until when they may:
+    infinity where it has not made the calls that a breaker needs.
+    """
 
     after_s: float | None
     waited: int
     limit_s: float
+
+    @property
+    def is_in_time(self) -> bool:
+        return (math.inf if self.after_s is None else self.after_s) <= self.limit_s
 
 
 def detections(before: Sequence[Seen], during: Sequence[Seen], phases: Phases, expect: Expect) -> Sequence[Detection]:
@@ -336,8 +347,8 @@ def _detection(own: Sequence[Seen], usual: Mapping[str, float], phases: Phases, 
     is_open = [any(status == "open" for _, status in one.lost) for one in own]
     first = next((n for n in range(len(own)) if is_open[n] or not any(waits[n : n + RUN])), None)
     # The breaker judges no fewer calls than these; whoever asks while the last of them is under way waits, too.
-    judged = own[:CALLS_TO_DETECT][-1].done_at - phases.inject_from
-    limit_s = max(expect.detect_within_s or 0.0, judged)
+    judged_s = own[CALLS_TO_DETECT - 1].done_at - phases.inject_from if len(own) >= CALLS_TO_DETECT else math.inf
+    limit_s = max(expect.detect_within_s or 0.0, judged_s)
     if first is None:
         return Detection(None, sum(waits), limit_s)
     n_waited = sum(waits[:first])
@@ -386,6 +397,18 @@ def _in_time(figures: Figures, expect: Expect) -> Claim:
     return Claim(f"p99 ≤ {limit_ms:g} ms", holds, f"{figures.p99_ms:.1f} ms")
 
 
+def _newcomers(before: Sequence[Seen], later: Sequence[Seen], expect: Expect) -> list[Claim]:
+    """An orchestrator that was not there before answers its first hundred as fast as the others (§5, row 14)."""
+    old, first = {one.process for one in before}, dict[str, list[Seen]]()
+    for one in later:
+        if one.status == 200 and one.process not in old:
+            first.setdefault(one.process, []).append(one)
+    limit_ms = expect.p99_s * 1000
+    p99s = [figures_of(own[:FIRST_OF_A_PROCESS]).p99_ms for own in first.values() if len(own) >= LEAST_ANSWERS]
+    name = f"first {FIRST_OF_A_PROCESS} of a new process p99 ≤ {limit_ms:g} ms"
+    return [Claim(name, p99_ms <= limit_ms, f"{p99_ms:.1f} ms") for p99_ms in p99s]
+
+
 def _invariants(seen: Iterable[Seen]) -> Claim:
     broken = Counter(words for one in seen for words in one.broken)
     return Claim("invariants", not broken, "; ".join(f"{n}× {what}" for what, n in broken.most_common(3)) or "kept")
@@ -420,7 +443,7 @@ def _healed(heal_s: float | None, expect: Expect) -> Claim:
 
 def _detected(before: Sequence[Seen], during: Sequence[Seen], phases: Phases, expect: Expect) -> Claim:
     each = detections(before, during, phases, expect)
-    holds = bool(each) and all(one.after_s is not None and one.after_s <= one.limit_s for one in each)
+    holds = bool(each) and all(one.is_in_time for one in each)
     found = ", ".join(
         f"{'not' if one.after_s is None else f'{one.after_s:.2f} s'} ({one.waited} waited)" for one in each
     )

@@ -12,12 +12,52 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from types import TracebackType
 from typing import cast
 
 MAX_IDLE_S = 3.0
 """Derived: the edge closes a connection that was idle for 5 s; one that is about to be closed is not used again."""
 
 CONNECT_TIMEOUT_S = 1.0
+
+
+LATE_TURNS = 5
+"""Turns of the loop after a timer before it counts. Derived: uvloop reads sockets last in a turn and fires timers first
+in the next, before whoever waits for what was read; that one is woken in the first turn after, a connection that was
+made has been told so by the fifth."""
+
+
+class Patience:
+    """
+    `asyncio.timeout`, but what has arrived when time is up is read first.
+
+    A client that is itself late, as one that loads the cores it runs on can be, gave up on answers that lay there.
+    """
+
+    __slots__ = ("_loop", "_seconds", "_timeout", "_timer")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._timeout = asyncio.timeout(None)
+        self._timer: asyncio.Handle | None = None
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+        self._timer = self._loop.call_later(self._seconds, self._over, LATE_TURNS)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._timeout.__aexit__(kind, error, at)
+
+    def _over(self, turns: int) -> None:
+        if turns:
+            self._timer = self._loop.call_soon(self._over, turns - 1)
+        else:
+            self._timeout.reschedule(self._loop.time())
 
 
 class NoAnswer(Exception):
@@ -159,7 +199,7 @@ class Client:
         self._n_busy += 1
         connection: Connection | None = None
         try:
-            async with asyncio.timeout(timeout_s):
+            async with Patience(timeout_s):
                 connection = self._take() or await self._open()
                 try:
                     reply = await connection.ask(request)
@@ -195,7 +235,7 @@ class Client:
 
     async def _open(self) -> Connection:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            async with Patience(CONNECT_TIMEOUT_S):
                 _, connection = await asyncio.get_running_loop().create_connection(Connection, self._host, self._port)
         except (OSError, TimeoutError):
             raise NoAnswer("refused") from None

@@ -36,7 +36,7 @@ class Probe(Enum):
 
     REDIS = "redis"  # PING
     GRPC = "grpc"  # gRPC health
-    HTTP = "http"  # GET /readyz
+    HTTP = "http"  # GET /livez, then /readyz
     TCP = "tcp"  # a connection is taken
 
 

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from orchestrator.supervisor.confinement import confine, release
@@ -97,7 +98,8 @@ class Child:
         process = await self._launch()
         if beside_others:
             confine(process.pid)
-        ready = asyncio.create_task(until_ready(self.spec))
+        # Not later: clients are served by it from then on.
+        ready = asyncio.create_task(until_ready(self.spec, partial(release, process.pid)))
         ended = asyncio.create_task(process.wait())
         try:
             await asyncio.wait({ready, ended}, timeout=self._start_timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -111,7 +113,6 @@ class Child:
             ready.cancel()
             ended.cancel()
             await asyncio.gather(ready, ended, return_exceptions=True)
-        release(process.pid)
         self._change(State.READY)
 
     async def finish(self) -> None:

@@ -1,5 +1,5 @@
 """
-Whether a process can be used yet: Redis PING, gRPC health, HTTP /readyz. Asked, never assumed from a started process.
+Whether a process can be used yet: Redis PING, gRPC health, HTTP /livez and /readyz. Asked, never assumed.
 """
 
 from __future__ import annotations
@@ -22,17 +22,25 @@ PROBE_TIMEOUT_S = 1.0
 """Judged: a healthy process on loopback answers in a few ms; a hung one must not hold up the next probe."""
 
 
-async def until_ready(spec: ProcessSpec) -> None:
-    """Return as soon as *spec* says it is ready; the caller sets the limit and watches the process."""
+async def until_ready(spec: ProcessSpec, on_serving: Callable[[], None] = lambda: None) -> None:
+    """
+    Return as soon as *spec* says it is ready; the caller sets the limit and watches the process.
+
+    on_serving: called once before, as soon as others may be served by it: an orchestrator accepts from the shared
+        socket from the moment it answers at all; the look at its dependencies that makes it ready takes longer.
+    """
     match spec.probe:
         case Probe.REDIS:
             await _poll(lambda: redis_answers(f"redis://{spec.address}/0"))
         case Probe.GRPC:
             await _until_grpc_serves(spec.address)
         case Probe.HTTP:
-            await _poll(lambda: _http_is_ready(spec.address))
+            await _poll(lambda: _http_answers(spec.address, "/livez"))
         case Probe.TCP:
             await _poll(lambda: _takes_connections(spec.control or spec.address))
+    on_serving()
+    if spec.probe is Probe.HTTP:
+        await _poll(lambda: _http_answers(spec.address, "/readyz"))
 
 
 async def redis_answers(url: str) -> bool:
@@ -76,13 +84,13 @@ async def _until_grpc_serves(address: str) -> None:
         await _poll(serves)
 
 
-async def _http_is_ready(address: str) -> bool:
+async def _http_answers(address: str, path: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(host, int(port))
             try:
-                writer.write(f"GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
                 status = await reader.readline()
             finally:
                 writer.close()

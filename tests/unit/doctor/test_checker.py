@@ -225,6 +225,25 @@ def test_one_orchestrator_that_waits_to_the_end_has_not_detected_it():
     assert "detected within 0.5 s or 20 calls" in [claim.name for claim in verdict.claims if not claim.holds]
 
 
+def test_an_orchestrator_that_was_not_asked_often_enough_to_know_is_not_blamed():
+    def seen(n_calls):
+        rare = [an_answer(11 + i / 10, 45.0, ["rerank"], process="2") for i in range(n_calls)]
+        return sorted([*(replace(one, process="1") for one in a_drill()), *rare], key=lambda one: one.scheduled_at)
+
+    assert failing(seen(n_calls=19)) == []
+    assert failing(seen(n_calls=20)) == ["detected within 0.5 s or 20 calls"]
+
+
+def test_an_orchestrator_that_came_new_is_as_fast_from_its_first_answer_on():
+    def seen(n_slow):
+        old = [an_answer(i / 100, process="1") for i in range(3000)]
+        new = [an_answer(15 + i / 100, 150.0 if i < n_slow else 10.0, process="2") for i in range(400)]
+        return sorted([*old, *new], key=lambda one: one.scheduled_at)
+
+    assert failing(seen(n_slow=1), Expect()) == []
+    assert failing(seen(n_slow=2), Expect()) == ["first 100 of a new process p99 ≤ 100 ms"]
+
+
 def test_an_open_breaker_counts_as_detected_before_answers_are_fast_again():
     during = [an_answer(10 + i / 10, 45.0, ["cf"], lost=(("cf", "open" if i >= 3 else "timeout"),)) for i in range(50)]
 
