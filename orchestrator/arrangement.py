@@ -249,7 +249,7 @@ class Arrangement:
         *slate* as it is shown: with exploration on, one exchange now and then, and the propensity of every slot.
 
         Drawn anew for every answer, behind the cache, so that a remembered slate is what models and rules decided and
-        answers are independent draws (docs/adr/0032). A ranking and an explained slate are not played with.
+        answers are independent draws (docs/adr/0028). A ranking and an explained slate are not played with.
         """
         share = self._exploration.share
         if not share or query.only_keys or query.explain or not slate.items:

@@ -4,7 +4,7 @@ Chance in a slate, with the exact probability of what it showed.
 The policy: with probability *share* one pair of places changes hands, a slot and any other place of the line (the
 slate and, behind it, the pool), every pair alike; otherwise the slate stands. So at most two slots differ from what
 models and rules decided, every item of the line can come into every slot, and the probability of item q in slot k is
-one fraction, whatever else is in the slate (docs/adr/0032). Pure: the caller brings the generator.
+one fraction, whatever else is in the slate (docs/adr/0028). Pure: the caller brings the generator.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ How alike two items are, from what the catalogue says of them: title words, cate
 
 An item is a sparse vector of its weightiest marks, a likeness the cosine of two. Made once when the catalogue is
 read, asked row by row for the candidates of one request. Not a model: no training and no artefact, an item that was
-added a minute ago is described like any other, and a shop without sources can be spread too (docs/adr/0031).
+added a minute ago is described like any other, and a shop without sources can be spread too (docs/adr/0027).
 """
 
 from __future__ import annotations

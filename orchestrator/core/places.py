@@ -2,7 +2,7 @@
 Places: what one is worth, which one an item wants, and who stands where when all have said it.
 
 Everything that moves items moves them by place. Scores of the re-ranker, of fusion and of the popular list have no
-scale in common; places mean the same on every rung of the ladder (docs/adr/0030).
+scale in common; places mean the same on every rung of the ladder (docs/adr/0024).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 What the shop's people decided: items pinned to a position, lifted, lowered or hidden, where and while they say so.
 
 Decides, never reads a file or a clock. Rules move items by *place*, not by score: scores of fusion, of the re-ranker
-and of the popular list have no scale in common, places always mean the same (docs/adr/0030). A rule is asked three
+and of the popular list have no scale in common, places always mean the same (docs/adr/0024). A rule is asked three
 times, each time about less: is its window open at `now` and this its placement (`Rulebook.in_force`, remembered until
 a window opens or closes), does the request fit, does the shopper (`InForce.applied`). What all that apply amount to is
 kept as one array over the catalogue, so that a hundred rules cost a request no more than one.

@@ -41,7 +41,6 @@ from services.training.dataset import Dataset
 from services.training.lessons import Lesson
 from services.training.metrics import ndcg_at
 
-
 LEAST_LISTS = 60
 """
 Below this the fused order stands. Judged: half a list a column of numbers; a shop of ten events whose re-ranker had
