@@ -34,7 +34,7 @@ _TAUGHT_SHARE = 0.6
 _SESSION_DAYS = 7
 # Queries a window and kind. Derived: 4 windows × 2 kinds × 3,000 queries × 90 candidates are 2 M rows at most.
 MAX_QUERIES = 3_000
-# Sessions a window. Derived: enough to learn what a page and a basket are; home is where most lists are shown.
+# Sessions a window. Seven weights of a blend need few.
 MAX_SESSIONS = 800
 
 
@@ -89,12 +89,12 @@ def windows(dataset: Dataset) -> list[Window]:
     return [Window(end - length_us, end) for end in ends]
 
 
-def ask(dataset: Dataset, window: Window, seed: int) -> Asked:
+def ask(dataset: Dataset, window: Window, seed: int, sessions: int = MAX_SESSIONS) -> Asked:
     """
     The queries of a window: everybody on the home page, with and without what they know, and sessions that go on.
 
     Home queries are asked at the window's start; session queries when the session starts, with its first item (on its
-    page) or the first half of its items (in the basket) as context.
+    page) or the first half of its items (in the basket) as context; *sessions* of them at most.
     """
     rng = np.random.default_rng(seed)
     judged = truth(dataset, window)
@@ -107,7 +107,7 @@ def ask(dataset: Dataset, window: Window, seed: int) -> Asked:
     parts = [
         (users, moments, nothing, home, nothing, [judged.rebuy[i] for i in chosen]),
         (users, moments, nothing, home, touched, [judged.discovery[i] for i in chosen]),
-        _sessions(dataset, window, rng),
+        _sessions(dataset, window, rng, sessions),
     ]
     all_users = np.concatenate([p[0] for p in parts])
     context = Rows.of([row for p in parts for row in p[2]])
@@ -202,7 +202,7 @@ _Part = tuple[
 ]
 
 
-def _sessions(dataset: Dataset, window: Window, rng: np.random.Generator) -> _Part:
+def _sessions(dataset: Dataset, window: Window, rng: np.random.Generator, most: int) -> _Part:
     """Sessions with two wanted items or more; every other one is a basket. What is in the context is excluded."""
     end_us = min(window.end_us, window.start_us + _SESSION_DAYS * DAY_US)
     start, end = np.searchsorted(dataset.at_us, [window.start_us, end_us])
@@ -212,7 +212,7 @@ def _sessions(dataset: Dataset, window: Window, rng: np.random.Generator) -> _Pa
     kept = kept[np.argsort(dataset.sessions[kept], kind="stable")]
     starts = np.flatnonzero(np.diff(dataset.sessions[kept], prepend=-2))
     groups = [g for g in np.split(kept, starts[1:]) if len(g)] if len(kept) else []
-    groups = [groups[i] for i in rng.permutation(len(groups))[:MAX_SESSIONS]]
+    groups = [groups[i] for i in rng.permutation(len(groups))[:most]]
     users, moments, contexts, placements, wanted = [], [], [], [], []
     for number, group in enumerate(groups):
         keys = dataset.keys[group]
