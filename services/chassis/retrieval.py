@@ -27,21 +27,23 @@ EXACT_UP_TO = 100_000
 _HNSW_LINKS, _HNSW_CONSTRUCTION, _HNSW_SEARCH = 32, 200, 128
 
 
-def write_index(out: Path, vectors: Float32, keys: NDArray[np.int32]) -> None:
+def write_index(out: Path, vectors: Float32, keys: NDArray[np.int32], prefix: str = "") -> None:
     """
     Write item *vectors* (n, d) and the item *keys* (n,) they belong to; above EXACT_UP_TO items the index too.
 
+    *prefix* goes before the files' names, for an artefact with more than one index.
+
     A flat index is its vectors, so only HNSW, which is slow to build, is a file of its own.
     """
-    np.save(out / VECTORS_FILE, np.ascontiguousarray(vectors, np.float32), allow_pickle=False)
-    np.save(out / KEYS_FILE, keys.astype(np.int32), allow_pickle=False)
+    np.save(out / f"{prefix}{VECTORS_FILE}", np.ascontiguousarray(vectors, np.float32), allow_pickle=False)
+    np.save(out / f"{prefix}{KEYS_FILE}", keys.astype(np.int32), allow_pickle=False)
     if len(keys) > EXACT_UP_TO:
         # One thread: insertion order decides the graph, and an artefact must come out the same twice.
         faiss.omp_set_num_threads(1)
         index = faiss.IndexHNSWFlat(vectors.shape[1], _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = _HNSW_CONSTRUCTION
         index.add(np.ascontiguousarray(vectors, np.float32))
-        faiss.write_index(index, str(out / INDEX_FILE))
+        faiss.write_index(index, str(out / f"{prefix}{INDEX_FILE}"))
 
 
 class VectorIndex:
@@ -67,12 +69,12 @@ class VectorIndex:
         self._row_of[keys] = np.arange(len(keys))
 
     @classmethod
-    def load(cls, artefact: Artefact) -> VectorIndex:
-        """Read what `write_index` wrote."""
+    def load(cls, artefact: Artefact, prefix: str = "") -> VectorIndex:
+        """Read what `write_index` wrote under the same *prefix*."""
         index = None
-        if INDEX_FILE in artefact.manifest.files:
-            index = faiss.read_index(str(artefact.file(INDEX_FILE)))
-        return cls(artefact.array(VECTORS_FILE), artefact.array(KEYS_FILE), index)
+        if f"{prefix}{INDEX_FILE}" in artefact.manifest.files:
+            index = faiss.read_index(str(artefact.file(f"{prefix}{INDEX_FILE}")))
+        return cls(artefact.array(f"{prefix}{VECTORS_FILE}"), artefact.array(f"{prefix}{KEYS_FILE}"), index)
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -1,3 +1,3 @@
-"""Collaborative filtering: implicit ALS with an inductive user tower."""
+"""Collaborative filtering: what others' behaviour says, by several methods, blended."""
 
 ROLE = "generator"

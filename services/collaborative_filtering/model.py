@@ -1,5 +1,6 @@
 """
-A blend of what others' behaviour says: the simple methods of `services/chassis/affinity.py` and implicit ALS.
+A blend of what others' behaviour says: the simple methods of `services/chassis/affinity.py`, implicit ALS, and where
+it wins a transformer that reads the history in its order (`sequence.py`).
 
 Every method says how close each item is to the shopper; standardised over what any of them proposes, they are added up
 with weights that `train.choose` learns on the shop's own past. Which method is worth what differs from shop to shop
@@ -18,7 +19,8 @@ ICDM 2008, in the parametrisation of Rendle et al., RecSys 2022 (α₀ unobserve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +30,10 @@ from services.chassis.affinity import NAMES, standardised
 from services.chassis.model import Shoppers
 from services.chassis.signals import DAY_S, FOCUS_PLACEMENTS, focused, weighted_items
 
-METHODS = (*(name for name in NAMES if name != "text"), "factors")
+METHODS = (*(name for name in NAMES if name != "text"), "factors", "sequence")
 """What is blended, in the order of the weights: behaviour alone; what items say is another generator's."""
+
+_EQUAL = tuple(float(name != "sequence") for name in METHODS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,9 @@ class Parameters:
     weights        a weight a method (METHODS), for home and category pages; chosen by `train.choose`, and equal where
                    the past is too short to choose by
     focus_weights  the same where the page's item or the basket decides
+    sequence       whether the transformer is fitted, stored and asked where its weight is above 0; `train.choose` says
+                   so where it wins
+    sequence_trial what its trial came to, for whoever reads the manifest: figures, or why there was none
     """
 
     dimensions: int = 64
@@ -50,8 +57,10 @@ class Parameters:
     frequency_exponent: float = 1.0
     half_life_days: float = 30.0
     context_strength: float = 10.0
-    weights: tuple[float, ...] = (1.0,) * len(METHODS)
-    focus_weights: tuple[float, ...] = (1.0,) * len(METHODS)
+    weights: tuple[float, ...] = _EQUAL
+    focus_weights: tuple[float, ...] = _EQUAL
+    sequence: bool = False
+    sequence_trial: Mapping[str, object] = field(default_factory=dict)
 
     def weights_on(self, placement: int) -> Float32:
         """(len(METHODS),) float32 for a Placement of common.proto."""

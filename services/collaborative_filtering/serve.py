@@ -10,16 +10,26 @@ from numpy.typing import NDArray
 from protos.arrays import Float32, Rows
 from protos.artefacts import Artefact
 from services.chassis.affinity import FILE, Affinities
-from services.chassis.model import Candidates, GenerateQueries, Resources
+from services.chassis.model import Candidates, GenerateQueries, Resources, Shoppers
 from services.chassis.retrieval import VectorIndex
-from services.collaborative_filtering.model import Parameters, Solver, blend, proposed, user_vectors
+from services.collaborative_filtering.model import METHODS, Parameters, Solver, blend, proposed, user_vectors
+from services.collaborative_filtering.sequence import SequenceModel
 
 
 class CollaborativeFiltering:
     """A `Generator`: the shopper's history is the user tower."""
 
-    def __init__(self, version: str, index: VectorIndex, affinities: Affinities, parameters: Parameters) -> None:
+    def __init__(
+        self,
+        version: str,
+        index: VectorIndex,
+        affinities: Affinities,
+        parameters: Parameters,
+        sequence: SequenceModel | None = None,
+    ) -> None:
+        """*sequence*: where it won its trial; without it that method is close to nothing."""
         self.version = version
+        self._sequence = sequence
         self._index, self._affinities, self._parameters = index, affinities, parameters
         # Dense by key: the vocabulary is one number an item, so gathering needs no second look-up.
         self._factors = np.zeros((affinities.n_items, index.vectors.shape[1]), np.float32)
@@ -49,16 +59,28 @@ class CollaborativeFiltering:
         shoppers = queries.shoppers
         vectors, speaks = user_vectors(self._solver, self._factors, shoppers, self._parameters)
         found = self._index.candidates(queries, vectors, speaks).rows
+        following = self._sequence.following(queries, self._by_sequence(shoppers)) if self._sequence else None
         methods = self._affinities.of(shoppers, self._parameters.context_strength)
         for i, closeness in enumerate(methods):
             # The first row is the shopper's own items: what nobody else ever touched is no matter of company.
             if not speaks[i] and not closeness[1:].any():
-                yield np.empty(0, np.int32), np.empty((len(closeness) + 1, 0), np.float32)
+                yield np.empty(0, np.int32), np.empty((len(METHODS), 0), np.float32)
                 continue
             keys = proposed(closeness, int(queries.counts[i]), self._allowed(queries, i))
             keys = np.union1d(keys, found.row(i))
+            if following is not None:
+                keys = np.union1d(keys, following.keys(i))
             factors = np.maximum(self._factors[keys] @ vectors[i], 0)
-            yield keys, np.vstack([closeness[:, keys], factors[None]])
+            sequence = following.closeness(i, keys) if following is not None else np.zeros(len(keys), np.float32)
+            yield keys, np.vstack([closeness[:, keys], factors[None], sequence[None]])
+
+    def _by_sequence(self, shoppers: Shoppers) -> NDArray[np.bool_]:
+        """Which queries (q,) the transformer has a say in: it may have won on some pages only."""
+        says = {
+            placement: bool(self._parameters.weights_on(placement)[METHODS.index("sequence")] > 0)
+            for placement in np.unique(shoppers.placements).tolist()
+        }
+        return np.array([says[placement] for placement in shoppers.placements.tolist()], np.bool_)
 
     def _allowed(self, queries: GenerateQueries, i: int) -> NDArray[np.bool_] | None:
         exclude, within = queries.exclude.row(i), queries.within.row(i)
@@ -78,4 +100,6 @@ def load(artefact: Artefact, resources: Resources) -> CollaborativeFiltering:
     for name in ("weights", "focus_weights"):
         stored[name] = tuple(stored[name])
     affinities = Affinities.of_arrays(artefact.arrays(FILE))
-    return CollaborativeFiltering(artefact.version, VectorIndex.load(artefact), affinities, Parameters(**stored))
+    parameters = Parameters(**stored)
+    sequence = SequenceModel.load(artefact) if parameters.sequence else None
+    return CollaborativeFiltering(artefact.version, VectorIndex.load(artefact), affinities, parameters, sequence)
