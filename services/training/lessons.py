@@ -34,8 +34,8 @@ _TAUGHT_SHARE = 0.6
 _SESSION_DAYS = 7
 # Queries a window and kind. Derived: 4 windows × 2 kinds × 3,000 queries × 90 candidates are 2 M rows at most.
 MAX_QUERIES = 3_000
-# Sessions a window. Seven weights of a blend need few.
-MAX_SESSIONS = 800
+# Sessions a window. They choose the weights of a blend, and whether a sequential model joins it: 300 could not tell.
+MAX_SESSIONS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
