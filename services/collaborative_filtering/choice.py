@@ -23,7 +23,7 @@ from services.collaborative_filtering.serve import CollaborativeFiltering
 from services.training.lessons import Asked
 from services.training.metrics import ndcg_at
 
-# Seven numbers need few examples: from 300 lists on they change in the second digit only.
+# First guesses: seven numbers need few examples. The weights of baskets still differ from seed to seed.
 _LEAST_LISTS, _MOST_LISTS, _EACH, _STEPS = 30, 600, 100, 150
 
 LEAST_GAIN = 0.01

@@ -23,7 +23,7 @@ _BINS = 15
 """Of the calibration error; borrowed from Guo et al., ICML 2017."""
 
 _STEPS = 50
-"""Newton steps of a regression of two numbers; it stands still after ten."""
+"""Newton steps of a regression of two numbers: ample, and bounded."""
 
 
 @dataclass(frozen=True, slots=True)

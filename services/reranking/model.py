@@ -115,7 +115,7 @@ class Features:
         """
         dense (n, F) float32 and codes (n, C) int64 for the n candidates of q queries.
 
-        Column order depends on the layout alone; see `names`.
+        Column order depends on the layout alone.
         """
         row = owners(queries.candidates)
         at = items.rows_of(queries.candidates.values)

@@ -64,7 +64,7 @@ def learn(dense: Float32, gains: Float32, lengths: NDArray[np.int64], used: Para
         "bagging_fraction": used.row_share,
         "bagging_freq": 1,
         "lambda_l2": used.l2,
-        # Rows are finite, and 63 bins a column were as good as 255 and twice as fast.
+        # Rows are finite. 63 bins a column in place of 255: LightGBM's own advice for speed, its price not measured.
         "use_missing": False,
         "max_bin": 63,
         "seed": seed,

@@ -282,3 +282,15 @@ def test_without_lessons_the_ranker_keeps_the_fused_order(tmp_path):
     scores = untaught.rank(rank_queries([[0, 2]], [[9, 4, 7, 1]]))
 
     assert (np.diff(scores) < 0).all()
+
+
+def test_a_ranker_taught_by_too_few_lists_keeps_the_fused_order(tmp_path, taught, monkeypatch):
+    """A shop of ten events learnt from all it had, and what its shoppers bought again came last."""
+    monkeypatch.setattr("services.reranking.train.LEAST_LISTS", 1_000_000)
+
+    artefact = train_reranker(tmp_path, taught)
+
+    model = importlib.import_module("services.reranking.serve").load(artefact, Resources(artefact.path))
+    scores = model.rank(rank_queries([[0, 2, 4]], [[9, 3, 6, 1]]))
+    assert (np.diff(scores) < 0).all()
+    assert artefact.manifest.metrics["queries"] == 0
