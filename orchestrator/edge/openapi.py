@@ -69,6 +69,14 @@ _HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 _RETRY_AFTER = {"Retry-After": {"description": "whole seconds until to ask again", "schema": {"type": "integer"}}}
 _ID = {"type": "string", "minLength": 1, "maxLength": schemas.MAX_ID}
 
+_ABOUT_AN_ITEM: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("item_id", "path", _ID),
+    ("count", "query", {"type": "integer", "minimum": 1, "default": 20}),
+    ("user_id", "query", _ID),
+    ("visitor_id", "query", _ID),
+    *_HEADERS,
+)
+
 CALLS: dict[tuple[str, str], Call] = {
     ("/v1/recommendations", "post"): Call(
         "Fill a shelf",
@@ -99,13 +107,13 @@ CALLS: dict[tuple[str, str], Call] = {
         "Items like this one",
         answers.SlateAnswer,
         (Kind.UNKNOWN_ITEM, Kind.INVALID_FIELDS, *_SLATE),
-        parameters=(
-            ("item_id", "path", _ID),
-            ("count", "query", {"type": "integer", "minimum": 1, "default": 20}),
-            ("user_id", "query", _ID),
-            ("visitor_id", "query", _ID),
-            *_HEADERS,
-        ),
+        parameters=_ABOUT_AN_ITEM,
+    ),
+    ("/v1/items/{item_id}/bought-together", "get"): Call(
+        "What is bought with this one",
+        answers.SlateAnswer,
+        (Kind.UNKNOWN_ITEM, Kind.INVALID_FIELDS, *_SLATE),
+        parameters=_ABOUT_AN_ITEM,
     ),
     ("/v1/events", "post"): Call(
         "Tell what shoppers did",
@@ -135,7 +143,8 @@ def document(limits: Edge) -> dict[str, Any]:
             "description": inspect.getdoc(handler),
             **_operation(CALLS[shown, method]),
         }
-    _bound(paths["/v1/items/{item_id}/similar"]["get"], limits)
+    for about in ("similar", "bought-together"):
+        _bound(paths[f"/v1/items/{{item_id}}/{about}"]["get"], limits)
     return {
         "openapi": "3.1.0",
         "info": {"title": TITLE, "version": VERSION, "description": DESCRIPTION},

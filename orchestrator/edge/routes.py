@@ -1,5 +1,5 @@
 """
-The four calls of a storefront: recommendations, rankings, similar items, events.
+The calls of a storefront: recommendations, rankings, similar items, what is bought together, events.
 
 Handlers read top to bottom: parse, translate, ask, encode. They take the bare request and are mounted as plain
 Starlette routes: FastAPI's own parsing would coerce types and hide which field was wrong, and its route adds a
@@ -26,8 +26,15 @@ from orchestrator.edge.exchange import exchange_of
 from orchestrator.edge.parse import check, check_parameters, read_json
 from orchestrator.edge.problems import BadFields, FieldError, Kind, Problem
 from orchestrator.edge.receive_events import Rejected, judge
-from orchestrator.edge.translate import Resolver, ranking_query, recommendation_query, similar_query
+from orchestrator.edge.translate import (
+    Resolver,
+    bought_together_query,
+    ranking_query,
+    recommendation_query,
+    similar_query,
+)
 from orchestrator.ports import DependencyError
+from orchestrator.settings import Edge
 from orchestrator.telemetry import metrics, summarise
 
 JSON = "application/json"
@@ -75,15 +82,12 @@ async def rankings(request: Request) -> Response:
 
 async def similar(request: Request) -> Response:
     """Items like this one, and for a known shopper the likelier of them first."""
-    running = running_of(request)
-    asked = check_parameters(request, schemas.SimilarParameters, frozenset({"count"}))
-    item_id: str = request.path_params["item_id"]
-    key = running.catalogue.key_of(item_id)
-    if key is None:
-        error = FieldError("item_id", "no such item in this shop")
-        raise Problem(Kind.UNKNOWN_ITEM, f"no item with id {item_id[: schemas.MAX_ID]!r}", [error])
-    query = similar_query(key, asked, running.settings.edge)
-    return await _slate(request, running, query, Resolver(running.catalogue), None)
+    return await _about_an_item(request, similar_query)
+
+
+async def bought_together(request: Request) -> Response:
+    """What goes into the basket with this item: complements, not its likes."""
+    return await _about_an_item(request, bought_together_query)
 
 
 async def events(request: Request) -> Response:
@@ -113,6 +117,20 @@ async def events(request: Request) -> Response:
         "watermark": await _watermark(running, accepted),
     }
     return Response(orjson.dumps(answer), 202, media_type=JSON)
+
+
+async def _about_an_item(
+    request: Request, query_of: Callable[[int, schemas.SimilarParameters, Edge], Query]
+) -> Response:
+    running = running_of(request)
+    asked = check_parameters(request, schemas.SimilarParameters, frozenset({"count"}))
+    item_id: str = request.path_params["item_id"]
+    key = running.catalogue.key_of(item_id)
+    if key is None:
+        error = FieldError("item_id", "no such item in this shop")
+        raise Problem(Kind.UNKNOWN_ITEM, f"no item with id {item_id[: schemas.MAX_ID]!r}", [error])
+    query = query_of(key, asked, running.settings.edge)
+    return await _slate(request, running, query, Resolver(running.catalogue), None)
 
 
 async def _slate(
@@ -207,9 +225,10 @@ HANDLERS: dict[tuple[str, str], Handler] = {
     ("/v1/recommendations", "post"): recommendations,
     ("/v1/rankings", "post"): rankings,
     ("/v1/items/{item_id:path}/similar", "get"): similar,
+    ("/v1/items/{item_id:path}/bought-together", "get"): bought_together,
     ("/v1/events", "post"): events,
 }
 """Address and method → handler; an item id may hold slashes."""
 
-SLATES = frozenset({recommendations, rankings, similar})
+SLATES = frozenset({recommendations, rankings, similar, bought_together})
 """What admission decides about: calls whose answer has a cheap form."""

@@ -113,6 +113,26 @@ def similar_query(key: int, parameters: schemas.SimilarParameters, limits: Edge)
     )
 
 
+def bought_together_query(key: int, parameters: schemas.SimilarParameters, limits: Edge) -> Query:
+    """
+    The query of GET /v1/items/{item_id}/bought-together: a basket with this item alone in it.
+
+    What is like the item answers `similar`; here the weights are those learnt from baskets, for what goes with it.
+
+    Raises:
+        BadFields: more items than the settings allow.
+    """
+    _at_most(limits.max_count, parameters.count, "count")
+    return Query(
+        recommendation_id=new_id(),
+        placement=Placement.CART,
+        count=parameters.count,
+        user_id=parameters.user_id,
+        visitor_id=parameters.visitor_id,
+        cart_keys=(key,),
+    )
+
+
 def _at_most(limit: int, found: int, name: str) -> None:
     if found > limit:
         raise BadFields([FieldError(name, f"should be at most {limit}; found {found}")])

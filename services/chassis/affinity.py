@@ -11,11 +11,13 @@ the candidates, training about both; so a number means the same wherever it is r
     basket   wanted in the same session: what goes together
     text     alike in their words
     peers    wanted lately by the shoppers most like this one (user-kNN)
+    trending wanted lately by anybody: the same for every shopper
+    category wanted lately in the categories of what was touched
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +33,11 @@ FILE = "affinities.npz"
 TABLES = ("cosine", "linear", "basket", "text")
 """Methods that are a table of each item's nearest items."""
 
-NAMES = ("own", *TABLES, "peers")
-"""Every method, in the order of the rows that `Affinities.of` gives; text is left out by who wants behaviour alone."""
+NAMES = ("own", *TABLES, "peers", "trending", "category")
+"""Every method, in the order of the rows that `Affinities.of` gives."""
+
+IMPERSONAL = ("trending",)
+"""Methods that say the same to everybody, so that they alone make no list of the shopper's own."""
 
 HALF_LIVES_D: Mapping[str, float] = {
     "own": 90.0,
@@ -41,11 +46,13 @@ HALF_LIVES_D: Mapping[str, float] = {
     "basket": 14.0,
     "text": 30.0,
     "peers": 90.0,
+    "trending": 90.0,
+    "category": 60.0,
 }
 """
 Days after which an event of the shopper's history counts half. Compared on Online Retail's validation window: own 60
 and 90 (re-buy ndcg@10 .285, .288), linear 30 and 60 (discovery .094, .099; the ridge moved with it), peers 60, 90 and
-180 (all within .003). The others are first guesses.
+180 (all within .003). The others are first guesses; trending looks at no history.
 """
 
 
@@ -107,51 +114,74 @@ class Peers:
 
 
 @dataclass(frozen=True, slots=True)
+class Demand:
+    """
+    What is wanted lately, by whomever.
+
+    wanted    (n_items,) float32 ≥ 0: shoppers who wanted it, each halved with the age of their last event about it
+    category  (n_items,) int32 code from 0, -1 for an item without one
+    share     (n_items,) float32: *wanted* over that of the item's whole category
+    """
+
+    wanted: Float32
+    category: NDArray[np.int32]
+    share: Float32
+
+    def within(self, keys: NDArray[np.int64], weights: Float32) -> Float32:
+        """(n_items,) float32: say of each item's category among the touched *keys* (m,), times its share in there."""
+        codes = self.category[keys]
+        has_one = codes >= 0
+        # One more than there are codes: an item without a category, -1, reads the last place, which stays 0.
+        taste = np.bincount(codes[has_one], weights[has_one], int(self.category.max(initial=-1)) + 2)
+        return (taste[self.category] * self.share).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
 class Affinities:
-    """Methods over the same n_items: `own`, `peers` and the *tables* there are."""
+    """Methods over the same n_items: `own`, `peers`, `trending`, `category` and the *tables* there are."""
 
     tables: Mapping[str, Table]
     peers: Peers
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(name for name in NAMES if name not in TABLES or name in self.tables)
+    demand: Demand
 
     @property
     def n_items(self) -> int:
         return len(self.peers.rarity)
 
-    def of(self, shoppers: Shoppers, context_strength: float) -> Iterator[Float32]:
+    def of(self, shoppers: Shoppers, context_strength: float, unasked: Collection[str] = ()) -> Iterator[Float32]:
         """
-        For one shopper after the other: closeness (len(names), n_items) float32 ≥ 0 of every item.
+        For one shopper after the other: closeness (len(NAMES), n_items) float32 ≥ 0 of every item.
 
         On the page of an item and in the basket the context decides and the history only breaks ties; elsewhere what is
-        in the context counts *context_strength* (a purchase of now counts 5). A row of zeros: nothing is known.
+        in the context counts *context_strength* (a purchase of now counts 5). A row of zeros: nothing is known, or it
+        is one of the methods *unasked*.
         """
         known = touched(shoppers, self.n_items, context_strength)
         offsets = np.searchsorted(known.rows, np.arange(len(shoppers) + 1))
         totals, _ = known.weights(HALF_LIVES_D["own"] * DAY_S)
         weights = {
             half_life: focused(shoppers, known.rows, known.weights(half_life * DAY_S)[1], context_strength)
-            for half_life in {HALF_LIVES_D[name] for name in self.names}
+            for half_life in {HALF_LIVES_D[name] for name in NAMES}
         }
         for i in range(len(shoppers)):
-            rows = np.zeros((len(self.names), self.n_items), np.float32)
+            rows = np.zeros((len(NAMES), self.n_items), np.float32)
             own = slice(offsets[i], offsets[i + 1])
             keys = known.keys[own]
-            for row, name in zip(rows, self.names, strict=True):
+            for row, name in zip(rows, NAMES, strict=True):
+                if name in unasked:
+                    continue
                 weight = weights[HALF_LIVES_D[name]][own]
                 if name == "own":
                     row[keys] = totals[own]
                 elif name == "peers":
                     row[:] = self.peers.spread(keys, weight)
+                elif name == "trending":
+                    row[:] = self.demand.wanted
+                elif name == "category":
+                    row[:] = self.demand.within(keys, weight)
                 else:
                     row[:] = self.tables[name].spread(keys, weight)
             yield rows
-
-    def without(self, name: str) -> Affinities:
-        """All but the table *name*."""
-        return Affinities({other: table for other, table in self.tables.items() if other != name}, self.peers)
 
     def save(self, path: Path) -> None:
         """Write *path*, a compressed npz; strengths as float16, whose third digit no order needs."""
@@ -161,6 +191,8 @@ class Affinities:
             arrays[f"{name}.strengths"] = table.strengths.astype(np.float16)
         for name in Peers.__slots__:
             arrays[f"peers.{name}"] = np.asarray(getattr(self.peers, name))
+        for name in Demand.__slots__:
+            arrays[f"demand.{name}"] = getattr(self.demand, name)
         np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # its stub takes a bool among the arrays
 
     @classmethod
@@ -173,10 +205,10 @@ class Affinities:
                 np.asarray(arrays[f"{name}.strengths"], np.float32),
             )
             for name in TABLES
-            if f"{name}.keys" in arrays
         }
         fields = {name: arrays[f"peers.{name}"] for name in Peers.__slots__}
-        return cls(tables, Peers(**{**fields, "most": int(fields["most"])}))  # type: ignore[arg-type]
+        demand = Demand(**{name: arrays[f"demand.{name}"] for name in Demand.__slots__})  # type: ignore[arg-type]
+        return cls(tables, Peers(**{**fields, "most": int(fields["most"])}), demand)  # type: ignore[arg-type]
 
 
 def standardised(values: Float32) -> Float32:

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from protos.arrays import Float32, Rows
 from services.chassis.affinity import standardised
 from services.chassis.model import GenerateQueries
-from services.chassis.signals import FOCUS_PLACEMENTS
-from services.collaborative_filtering.model import METHODS
+from services.collaborative_filtering.model import METHODS, WEIGHTS_OF
 from services.collaborative_filtering.serve import CollaborativeFiltering
 from services.training.lessons import Asked
 from services.training.metrics import ndcg_at
@@ -33,8 +32,8 @@ thousandth is, and the transformer costs a fit for every lesson and a run for ev
 """
 
 # Share of resamples that may lie at or below 0. A wrong "yes" is paid for on every day until the next training, so
-# chance gets one try in forty; there are two kinds of pages to win on, so one in eighty on each.
-_NOISE, _RESAMPLES = 0.025 / 2, 4_000
+# chance gets one try in forty, shared by the kinds of pages there are to win on.
+_NOISE, _RESAMPLES = 0.025 / (1 + len(WEIGHTS_OF)), 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +85,16 @@ class Verdict:
 
 
 def picked(asked: Asked, seed: int) -> NDArray[np.int64]:
-    """Queries to choose by, of both kinds of page."""
+    """Queries to choose by, of every kind of page."""
     rng = np.random.default_rng(seed)
-    in_focus = np.isin(asked.shoppers.placements, FOCUS_PLACEMENTS)
-    kinds = (np.flatnonzero(~in_focus), np.flatnonzero(in_focus))
+    kinds = pages(asked.shoppers.placements).values()
     return np.sort(np.concatenate([rng.permutation(rows)[:_MOST_LISTS] for rows in kinds]))
+
+
+def pages(placements: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
+    """Name of the weights in `Parameters` → which of these (q,) placements they are for."""
+    own = {name: np.flatnonzero(placements == placement) for placement, name in WEIGHTS_OF.items()}
+    return {"weights": np.flatnonzero(~np.isin(placements, tuple(WEIGHTS_OF))), **own}
 
 
 def shown(model: CollaborativeFiltering, asked: Asked, queries: NDArray[np.int64]) -> list[Shown]:

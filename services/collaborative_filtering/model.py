@@ -1,6 +1,7 @@
 """
 A blend of what others' behaviour says: the simple methods of `services/chassis/affinity.py`, implicit ALS, and where
-it wins a transformer that reads the history in its order (`sequence.py`).
+it wins a transformer that reads the history in its order (`sequence.py`). Words are one of the methods, since what they
+add differs from page to page.
 
 Every method says how close each item is to the shopper; standardised over what any of them proposes, they are added up
 with weights that `train.choose` learns on the shop's own past. Which method is worth what differs from shop to shop
@@ -26,12 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.arrays import Float32
+from protos.tutti.v1 import common_pb2
 from services.chassis.affinity import NAMES, standardised
 from services.chassis.model import Shoppers
-from services.chassis.signals import DAY_S, FOCUS_PLACEMENTS, focused, weighted_items
+from services.chassis.signals import DAY_S, focused, weighted_items
 
-METHODS = (*(name for name in NAMES if name != "text"), "factors", "sequence")
-"""What is blended, in the order of the weights: behaviour alone; what items say is another generator's."""
+METHODS = (*NAMES, "factors", "sequence")
+"""What is blended, in the order of the weights."""
+
+WEIGHTS_OF = {common_pb2.PLACEMENT_ITEM: "item_weights", common_pb2.PLACEMENT_CART: "cart_weights"}
+"""Placements with weights of their own, and their names in `Parameters`; all others are pages for the shopper alone."""
 
 _EQUAL = tuple(float(name != "sequence") for name in METHODS)
 
@@ -44,7 +49,8 @@ class Parameters:
 
     weights        a weight a method (METHODS), for home and category pages; chosen by `train.choose`, and equal where
                    the past is too short to choose by
-    focus_weights  the same where the page's item or the basket decides
+    item_weights   the same for the page of an item, learnt from what else is looked at on such a visit
+    cart_weights   the same for the basket, learnt from what else went into it
     sequence       whether the transformer is fitted, stored and asked where its weight is above 0; `train.choose` says
                    so where it wins
     sequence_trial what its trial came to, for whoever reads the manifest: figures, or why there was none
@@ -58,13 +64,14 @@ class Parameters:
     half_life_days: float = 30.0
     context_strength: float = 10.0
     weights: tuple[float, ...] = _EQUAL
-    focus_weights: tuple[float, ...] = _EQUAL
+    item_weights: tuple[float, ...] = _EQUAL
+    cart_weights: tuple[float, ...] = _EQUAL
     sequence: bool = False
     sequence_trial: Mapping[str, object] = field(default_factory=dict)
 
     def weights_on(self, placement: int) -> Float32:
         """(len(METHODS),) float32 for a Placement of common.proto."""
-        return np.asarray(self.focus_weights if placement in FOCUS_PLACEMENTS else self.weights, np.float32)
+        return np.asarray(getattr(self, WEIGHTS_OF.get(placement, "weights")), np.float32)
 
 
 @dataclass(frozen=True, slots=True)

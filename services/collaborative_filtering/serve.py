@@ -9,11 +9,28 @@ from numpy.typing import NDArray
 
 from protos.arrays import Float32, Rows
 from protos.artefacts import Artefact
-from services.chassis.affinity import FILE, Affinities
+from services.chassis.affinity import FILE, IMPERSONAL, NAMES, Affinities
 from services.chassis.model import Candidates, GenerateQueries, Resources, Shoppers
 from services.chassis.retrieval import VectorIndex
-from services.collaborative_filtering.model import METHODS, Parameters, Solver, blend, proposed, user_vectors
+from services.collaborative_filtering.model import (
+    METHODS,
+    WEIGHTS_OF,
+    Parameters,
+    Solver,
+    blend,
+    proposed,
+    user_vectors,
+)
 from services.collaborative_filtering.sequence import SequenceModel
+
+_NOTHING: NDArray[np.int32] = np.empty(0, np.int32)
+
+MAPPED_FILE = "mapped_keys.npy"
+"""Keys (n,) int32 of items nobody touched, whose factors are their look-alikes'."""
+
+# The shopper's own items are no company: what nobody else ever touched makes no list. Nor do words alone, which are
+# another generator's, or what everybody gets.
+_COMPANY = [i for i, name in enumerate(METHODS) if name in NAMES and name not in ("own", "text", *IMPERSONAL)]
 
 
 class CollaborativeFiltering:
@@ -26,16 +43,22 @@ class CollaborativeFiltering:
         affinities: Affinities,
         parameters: Parameters,
         sequence: SequenceModel | None = None,
+        mapped: NDArray[np.int32] = _NOTHING,
     ) -> None:
-        """*sequence*: where it won its trial; without it that method is close to nothing."""
+        """
+        Args:
+            sequence: where it won its trial; without it that method is close to nothing.
+            mapped: keys whose factors are borrowed (`training.cold`): they are folded in, and no side of the formula.
+        """
         self.version = version
         self._sequence = sequence
         self._index, self._affinities, self._parameters = index, affinities, parameters
         # Dense by key: the vocabulary is one number an item, so gathering needs no second look-up.
         self._factors = np.zeros((affinities.n_items, index.vectors.shape[1]), np.float32)
         self._factors[index.keys] = index.vectors
+        learnt = np.delete(self._factors, mapped, axis=0)
         self._solver = Solver(
-            gram=np.float32(parameters.unobserved_weight) * (self._factors.T @ self._factors),
+            gram=np.float32(parameters.unobserved_weight) * (learnt.T @ learnt),
             unobserved_weight=parameters.unobserved_weight,
             regularisation=parameters.regularisation,
             frequency_exponent=parameters.frequency_exponent,
@@ -60,10 +83,9 @@ class CollaborativeFiltering:
         vectors, speaks = user_vectors(self._solver, self._factors, shoppers, self._parameters)
         found = self._index.candidates(queries, vectors, speaks).rows
         following = self._sequence.following(queries, self._by_sequence(shoppers)) if self._sequence else None
-        methods = self._affinities.of(shoppers, self._parameters.context_strength)
+        methods = self._affinities.of(shoppers, self._parameters.context_strength, self._unasked(shoppers))
         for i, closeness in enumerate(methods):
-            # The first row is the shopper's own items: what nobody else ever touched is no matter of company.
-            if not speaks[i] and not closeness[1:].any():
+            if not speaks[i] and not closeness[_COMPANY].any():
                 yield np.empty(0, np.int32), np.empty((len(METHODS), 0), np.float32)
                 continue
             keys = proposed(closeness, int(queries.counts[i]), self._allowed(queries, i))
@@ -73,6 +95,12 @@ class CollaborativeFiltering:
             factors = np.maximum(self._factors[keys] @ vectors[i], 0)
             sequence = following.closeness(i, keys) if following is not None else np.zeros(len(keys), np.float32)
             yield keys, np.vstack([closeness[:, keys], factors[None], sequence[None]])
+
+    def _unasked(self, shoppers: Shoppers) -> frozenset[str]:
+        """Methods that have no say on any of these pages: what they would propose is not looked for either."""
+        placements = np.unique(shoppers.placements).tolist()
+        says = np.max([self._parameters.weights_on(placement) for placement in placements] or [np.ones(1)], axis=0) > 0
+        return frozenset(name for name, has_say in zip(METHODS, says, strict=False) if not has_say)
 
     def _by_sequence(self, shoppers: Shoppers) -> NDArray[np.bool_]:
         """Which queries (q,) the transformer has a say in: it may have won on some pages only."""
@@ -97,9 +125,11 @@ def load(artefact: Artefact, resources: Resources) -> CollaborativeFiltering:
     """Open a verified artefact; *resources* are not needed."""
     del resources
     stored = dict(artefact.manifest.parameters)
-    for name in ("weights", "focus_weights"):
+    for name in ("weights", *WEIGHTS_OF.values()):
         stored[name] = tuple(stored[name])
     affinities = Affinities.of_arrays(artefact.arrays(FILE))
     parameters = Parameters(**stored)
     sequence = SequenceModel.load(artefact) if parameters.sequence else None
-    return CollaborativeFiltering(artefact.version, VectorIndex.load(artefact), affinities, parameters, sequence)
+    mapped = artefact.array(MAPPED_FILE)
+    index = VectorIndex.load(artefact)
+    return CollaborativeFiltering(artefact.version, index, affinities, parameters, sequence, mapped)

@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from protos.arrays import Float32
-from services.chassis.affinity import FILE
+from services.chassis.affinity import FILE, Table
 from services.chassis.model import Fitted
 from services.chassis.retrieval import VectorIndex, write_index
-from services.chassis.signals import DAY_S, FOCUS_PLACEMENTS, STRENGTH, strengths
+from services.chassis.signals import DAY_S, STRENGTH, strengths
 from services.collaborative_filtering import choice, sequence, sequence_train
 from services.collaborative_filtering.model import METHODS, Parameters
 from services.collaborative_filtering.sequence import SequenceModel
-from services.collaborative_filtering.serve import CollaborativeFiltering
-from services.training import affinity, lessons
+from services.collaborative_filtering.serve import MAPPED_FILE, CollaborativeFiltering
+from services.training import affinity, cold, lessons
 from services.training.dataset import Dataset
 
 # Padded floats gathered at once: rows × longest row × dimensions. Derived: 8 M float32 are 32 MB, which stays
@@ -51,9 +51,18 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
     users, keys, weights = interactions(dataset, used.half_life_days * DAY_S)
     factors, loss = als(users, keys, weights, (len(dataset.user_ids), dataset.n_items), used, seed)
     known = np.unique(keys)
-    write_index(out, factors[known], known.astype(np.int32))
-    affinity.learn(dataset).without("text").save(out / FILE)
-    metrics = {"interactions": float(len(keys)), "items_with_factors": float(len(known)), "fit_error": loss}
+    affinities = affinity.learn(dataset)
+    factors, mapped = with_cold(factors, dataset, affinities.tables["text"])
+    findable = np.union1d(known, mapped)
+    write_index(out, factors[findable], findable.astype(np.int32))
+    np.save(out / MAPPED_FILE, mapped, allow_pickle=False)
+    affinities.save(out / FILE)
+    metrics = {
+        "interactions": float(len(keys)),
+        "items_with_factors": float(len(known)),
+        "items_with_borrowed_factors": float(len(mapped)),
+        "fit_error": loss,
+    }
     if used.sequence:
         learnt = sequence_train.learn(dataset, factors, seed, TRAINING)
         sequence.write(out, learnt.graph, learnt.vectors, learnt.keys)
@@ -81,13 +90,14 @@ def choose(past: Dataset, seed: int) -> Mapping[str, Any]:
     used = Parameters()
     users, keys, weights = interactions(before, used.half_life_days * DAY_S)
     factors, _ = als(users, keys, weights, (len(before.user_ids), before.n_items), used, seed)
-    known = np.unique(keys)
-    index = VectorIndex(factors[known], known.astype(np.int32))
-    affinities = affinity.learn(before).without("text")
+    affinities = affinity.learn(before)
+    factors, mapped = with_cold(factors, before, affinities.tables["text"])
+    findable = np.union1d(np.unique(keys), mapped)
+    index = VectorIndex(factors[findable], findable.astype(np.int32))
     queries = choice.picked(asked, seed)
-    without = choice.shown(CollaborativeFiltering("", index, affinities, used), asked, queries)
-    in_focus = np.isin(asked.shoppers.placements[queries], FOCUS_PLACEMENTS)
-    pages = {"weights": np.flatnonzero(~in_focus).tolist(), "focus_weights": np.flatnonzero(in_focus).tolist()}
+    # Every method proposes while its weight is looked for.
+    without = choice.shown(CollaborativeFiltering("", index, affinities, used, mapped=mapped), asked, queries)
+    pages = {name: rows.tolist() for name, rows in choice.pages(asked.shoppers.placements[queries]).items()}
     chosen: dict[str, Any] = {}
     for name, rows in pages.items():
         if (found := choice.weights_of([without[i] for i in rows], range(len(METHODS) - 1))) is not None:
@@ -98,8 +108,8 @@ def choose(past: Dataset, seed: int) -> Mapping[str, Any]:
         return {**chosen, "sequence_trial": {"why": why}}
     learnt = sequence_train.learn(before, factors, seed, TRAINING)
     network = SequenceModel(learnt.graph, VectorIndex(learnt.vectors, learnt.keys))
-    everywhere = replace(used, weights=(1.0,) * len(METHODS), focus_weights=(1.0,) * len(METHODS))
-    model = CollaborativeFiltering("", index, affinities, everywhere, network)
+    everywhere = replace(used, **dict.fromkeys(pages, (1.0,) * len(METHODS)))
+    model = CollaborativeFiltering("", index, affinities, everywhere, network, mapped)
     with_it = choice.shown(model, asked, queries)
     trial: dict[str, Any] = {}
     for name, rows in pages.items():
@@ -114,6 +124,17 @@ def choose(past: Dataset, seed: int) -> Mapping[str, Any]:
         if verdict.is_taken:
             chosen |= {name: choice.weights_of(lists, range(len(METHODS))), "sequence": True}
     return {**chosen, "sequence_trial": trial}
+
+
+def with_cold(factors: Float32, dataset: Dataset, text: Table) -> tuple[Float32, NDArray[np.int32]]:
+    """
+    *factors* (n_items, d) with those of cold items borrowed from items alike in words (`training.cold`), and whose.
+
+    text  `affinity.learn`'s table of words
+    """
+    is_cold = cold.is_cold(dataset)
+    filled = cold.mapped(factors, cold.lookalikes(text, is_cold))
+    return filled, np.flatnonzero(is_cold & (np.abs(filled).sum(1) > 0)).astype(np.int32)
 
 
 def interactions(dataset: Dataset, half_life_s: float) -> tuple[NDArray[np.int64], NDArray[np.int64], Float32]:

@@ -7,7 +7,7 @@ boosted, compared and read. Order is never changed by the calibration.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,9 +40,35 @@ class Blend:
         logit = self.slope * (self.network * network.astype(np.float64) + self.trees * trees) + self.intercept
         return (1 / (1 + np.exp(-np.clip(np.nan_to_num(logit), -30, 30)))).astype(np.float32)
 
+
+@dataclass(frozen=True, slots=True)
+class Blends:
+    """
+    One blend for each kind of list, since the learners are not equally good at both.
+
+    known  where the shopper touched some of the candidates before: what comes next is mostly what came before
+    new    where nothing of the kind is left: all that counts is how well new things are ordered
+    """
+
+    known: Blend = Blend()
+    new: Blend = Blend()
+
+    def of(self, network: Float32, trees: Float32, known_share: Float32) -> Float32:
+        """
+        Scores (n,) → probabilities (n,) float32, finite.
+
+        known_share: (n,) part of each candidate's list that the shopper touched before.
+        """
+        return np.where(known_share > 0, self.known.of(network, trees), self.new.of(network, trees))
+
     def to_json(self) -> dict[str, Any]:
         """JSON values of everything."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Blends:
+        """What `to_json` gave, through JSON."""
+        return cls(Blend(**value["known"]), Blend(**value["new"]))
 
 
 def mixed(share: float, network: Float32, trees: Float32) -> tuple[float, float]:

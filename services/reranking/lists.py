@@ -38,6 +38,12 @@ class Lists:
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.offsets)
 
+    def only(self, chosen: NDArray[np.bool_]) -> Lists:
+        """The *chosen* (q,) lists, in their order."""
+        rows = np.repeat(chosen, self.lengths)
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[chosen])])
+        return Lists(offsets, self.dense[rows], self.codes[rows], self.gains[rows])
+
 
 def judged(users: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
     """(q,) whether these shoppers are judged and not learnt from: a hash, so that it is the same in every window."""

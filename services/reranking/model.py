@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from protos.arrays import Float32
 from protos.tutti.v1 import common_pb2
-from services.chassis.affinity import Affinities, standardised
+from services.chassis.affinity import NAMES, Affinities, standardised
 from services.chassis.model import RerankQueries, Shoppers
 from services.chassis.signals import DAY_S, owners
 from services.reranking.encoding import Encoded, Encoder, signed_log
@@ -37,6 +37,9 @@ _PLACEMENTS = (
     common_pb2.PLACEMENT_CART,
     common_pb2.PLACEMENT_CATEGORY,
 )
+KNOWN_SHARE = -1
+"""Column of `Features.rows` that says how much of its list the shopper touched before; 0 for lists of new things."""
+
 _LOOKED = (common_pb2.EVENT_TYPE_VIEW, common_pb2.EVENT_TYPE_CLICK)
 _BOUGHT = (common_pb2.EVENT_TYPE_PURCHASE,)
 
@@ -157,7 +160,7 @@ class Features:
         and the largest of the standardised ones.
         """
         keys, offsets = queries.candidates.values, queries.candidates.offsets
-        methods = len(self.affinities.names)
+        methods = len(NAMES)
         out = np.zeros((len(keys), 3 * methods + 2), np.float32)
         for i, closeness in enumerate(self.affinities.of(queries.shoppers, _CONTEXT_STRENGTH)):
             own = slice(offsets[i], offsets[i + 1])

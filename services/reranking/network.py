@@ -1,7 +1,7 @@
 """
-DCN-v2 in torch, and the same network as an ONNX graph.
+DCN-v2 in torch, and the same network, or the mean of several, as an ONNX graph.
 
-The graph is written node by node with onnx.helper: no tracer, no exporter, nothing to keep in step but the thirty
+The graph is written node by node with onnx.helper: no tracer, no exporter, nothing to keep in step but the forty
 lines here, and a test that compares both networks. Source: Wang et al., WWW 2021, parallel structure.
 """
 
@@ -80,52 +80,72 @@ class CrossNetwork(nn.Module):
         return scores
 
 
-def write_onnx(network: CrossNetwork, path: Path) -> None:
-    """Write the network as it scores (without dropout); inputs `dense` and `codes` of any number of rows."""
-    nodes: list[onnx.NodeProto] = []
-    constants: list[onnx.TensorProto] = []
+def write_onnx(networks: Sequence[CrossNetwork], path: Path) -> None:
+    """
+    Write the mean of *networks* as they score, without dropout; inputs `dense` and `codes` of any number of rows.
 
-    def constant(name: str, value: ArrayLike) -> str:
-        constants.append(numpy_helper.from_array(np.array(value, order="C"), name))
-        return name
-
-    def node(operator: str, inputs: Sequence[str], name: str, **attributes: object) -> str:
-        nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def linear(layer: nn.Module, x: str, name: str) -> str:
-        weight, bias = (layer.get_parameter(t).detach().numpy() for t in ("weight", "bias"))
-        return node("Gemm", [x, constant(f"{name}.w", weight), constant(f"{name}.b", bias)], name, transB=1)
-
-    centred = node("Sub", [DENSE, constant("mean", network.mean.numpy())], "centred")
-    standard = node("Mul", [centred, constant("scale", network.scale.numpy())], "standard")
-    bounds = [constant("low", np.float32(-_CLIP)), constant("high", np.float32(_CLIP))]
-    parts = [node("Clip", [standard, *bounds], "clipped")]
-    for i, table in enumerate(network.embeddings):
-        code = node("Gather", [CODES, constant(f"column{i}", np.int64(i))], f"code{i}", axis=1)
-        words = constant(f"words{i}", table.get_parameter("weight").detach().numpy())
-        parts.append(node("Gather", [words, code], f"embedded{i}", axis=0))
-    x0 = node("Concat", parts, "x0", axis=1)
-    crossed, deep = x0, x0
-    for i, (narrow, widen) in enumerate(zip(network.narrow, network.widen, strict=True)):
-        mixed = linear(widen, linear(narrow, crossed, f"narrow{i}"), f"widen{i}")
-        product = node("Mul", [x0, mixed], f"cross{i}.product")
-        crossed = node("Add", [product, crossed], f"cross{i}.sum")
-    for i, layer in enumerate(network.deep):
-        deep = node("Relu", [linear(layer, deep, f"deep{i}")], f"deep{i}.relu")
-    column = linear(network.last, node("Concat", [crossed, deep], "both", axis=1), "column")
-    node("Squeeze", [column, constant("axes", np.array([1], np.int64))], SCORES)
-    graph = helper.make_graph(
-        nodes,
+    Two that differ in nothing but their seed order differently; their mean is steadier than either.
+    """
+    graph = _Graph()
+    parts = [graph.add(network, f"{number}.") for number, network in enumerate(networks)]
+    graph.node("Mean", parts, SCORES)
+    made = helper.make_graph(
+        graph.nodes,
         "reranking",
         [
-            helper.make_tensor_value_info(DENSE, TensorProto.FLOAT, ["n", len(network.mean)]),
-            helper.make_tensor_value_info(CODES, TensorProto.INT64, ["n", len(network.embeddings)]),
+            helper.make_tensor_value_info(DENSE, TensorProto.FLOAT, ["n", len(networks[0].mean)]),
+            helper.make_tensor_value_info(CODES, TensorProto.INT64, ["n", len(networks[0].embeddings)]),
         ],
         [helper.make_tensor_value_info(SCORES, TensorProto.FLOAT, ["n"])],
-        constants,
+        graph.constants,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], producer_name="tutti")
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", _OPSET)], producer_name="tutti")
     model.ir_version = _IR
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+class _Graph:
+    """Nodes and constants under construction; every name of a network begins with its *prefix*."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def add(self, network: CrossNetwork, prefix: str) -> str:
+        """Name of the output (n,) of *network*."""
+
+        def constant(name: str, value: ArrayLike) -> str:
+            self.constants.append(numpy_helper.from_array(np.array(value, order="C"), prefix + name))
+            return prefix + name
+
+        def node(operator: str, inputs: Sequence[str], name: str, **attributes: object) -> str:
+            return self.node(operator, inputs, prefix + name, **attributes)
+
+        def linear(layer: nn.Module, x: str, name: str) -> str:
+            weight, bias = (layer.get_parameter(t).detach().numpy() for t in ("weight", "bias"))
+            return node("Gemm", [x, constant(f"{name}.w", weight), constant(f"{name}.b", bias)], name, transB=1)
+
+        centred = node("Sub", [DENSE, constant("mean", network.mean.numpy())], "centred")
+        standard = node("Mul", [centred, constant("scale", network.scale.numpy())], "standard")
+        bounds = [constant("low", np.float32(-_CLIP)), constant("high", np.float32(_CLIP))]
+        parts = [node("Clip", [standard, *bounds], "clipped")]
+        for i, table in enumerate(network.embeddings):
+            code = node("Gather", [CODES, constant(f"column{i}", np.int64(i))], f"code{i}", axis=1)
+            words = constant(f"words{i}", table.get_parameter("weight").detach().numpy())
+            parts.append(node("Gather", [words, code], f"embedded{i}", axis=0))
+        x0 = node("Concat", parts, "x0", axis=1)
+        crossed, deep = x0, x0
+        for i, (narrow, widen) in enumerate(zip(network.narrow, network.widen, strict=True)):
+            mixed = linear(widen, linear(narrow, crossed, f"narrow{i}"), f"widen{i}")
+            product = node("Mul", [x0, mixed], f"cross{i}.product")
+            crossed = node("Add", [product, crossed], f"cross{i}.sum")
+        for i, layer in enumerate(network.deep):
+            deep = node("Relu", [linear(layer, deep, f"deep{i}")], f"deep{i}.relu")
+        column = linear(network.last, node("Concat", [crossed, deep], "both", axis=1), "column")
+        return node("Squeeze", [column, constant("axes", np.array([1], np.int64))], "scores")
+
+    def node(self, operator: str, inputs: Sequence[str], name: str, **attributes: object) -> str:
+        """Add a node with one output, called like the node."""
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        return name

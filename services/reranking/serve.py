@@ -22,8 +22,8 @@ from services.chassis import affinity
 from services.chassis.affinity import Affinities
 from services.chassis.item_matrix import ItemMatrix
 from services.chassis.model import FeatureSkew, RerankQueries, Resources
-from services.reranking.blend import Blend
-from services.reranking.model import Features, ItemTable, Layout
+from services.reranking.blend import Blends
+from services.reranking.model import KNOWN_SHARE, Features, ItemTable, Layout
 
 NETWORK_FILE = "network.onnx"
 TREES_FILE = "trees.onnx"
@@ -53,19 +53,22 @@ class Reranking:
         plan: ReadPlan,
         features: Features,
         learners: Mapping[str, bytes],
-        blend: Blend,
+        blends: Blends,
         items: ItemFeatures,
     ) -> None:
-        """*learners*: ONNX graphs by file name; one that has no say in *blend* may be absent."""
+        """*learners*: ONNX graphs by file name; one that has no say in *blends* may be absent."""
         self.version = version
         self.feature_digest = plan.digest
-        self._features, self._blend = features, blend
+        self._features, self._blends = features, blends
         options = onnxruntime.SessionOptions()
         # One thread: calls come one at a time, and the machine's other cores belong to the other services.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._network, self._trees = (
             onnxruntime.InferenceSession(learners[name], options, providers=["CPUExecutionProvider"]) if share else None
-            for name, share in ((NETWORK_FILE, blend.network), (TREES_FILE, blend.trees))
+            for name, share in (
+                (NETWORK_FILE, blends.known.network or blends.new.network),
+                (TREES_FILE, blends.known.trees or blends.new.trees),
+            )
         )
         self._items = items
         self._table = self._encode()
@@ -84,7 +87,7 @@ class Reranking:
             (by_network,) = self._network.run(None, {"dense": rows.dense, "codes": rows.codes})
         if self._trees is not None:
             (by_trees,) = self._trees.run(None, {"dense": rows.dense})
-        return self._blend.of(by_network, by_trees)
+        return self._blends.of(by_network, by_trees, rows.dense[:, KNOWN_SHARE])
 
     def _encode(self) -> ItemTable:
         # Encoded once a refresh instead of once a call: items change by the minute, calls come by the millisecond.
@@ -107,11 +110,11 @@ def load(artefact: Artefact, resources: Resources) -> Reranking:
     stored = artefact.arrays(ITEMS_FILE)
     snapshot = Snapshot(stored["numeric"], stored["categorical"].astype(object))
     items = snapshot if resources.redis_url is None else _live(plan, snapshot, resources.data, resources.redis_url)
-    blend = Blend(**artefact.json(BLEND_FILE))
+    blends = Blends.from_json(artefact.json(BLEND_FILE))
     learners = {
         name: artefact.file(name).read_bytes() for name in (NETWORK_FILE, TREES_FILE) if name in artefact.manifest.files
     }
-    return Reranking(artefact.version, plan, Features(layout, affinities), learners, blend, items)
+    return Reranking(artefact.version, plan, Features(layout, affinities), learners, blends, items)
 
 
 def _live(plan: ReadPlan, snapshot: Snapshot, data: Path, redis_url: str) -> ItemFeatures:

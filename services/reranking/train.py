@@ -1,5 +1,5 @@
 """
-Trains the re-ranker: a network (listwise softmax) and trees (LambdaMART) on what retrieval proposed in earlier windows,
+Trains the re-ranker: networks (listwise softmax) and trees (LambdaMART) on what retrieval proposed in earlier windows,
 blended and calibrated on shoppers that neither has seen, exported as ONNX.
 
 A shop too young for any lesson gets the same network with weights that repeat the fused order, so that serving never
@@ -22,8 +22,9 @@ from protos.arrays import Float32, Rows
 from protos.feast_layout import ReadPlan
 from services.chassis.model import Fitted, RerankQueries
 from services.reranking import lists, trees
-from services.reranking.blend import SHARES, Blend, calibrated, expected_calibration_error, mixed
+from services.reranking.blend import Blends
 from services.reranking.encoding import Encoder
+from services.reranking.judging import Opinions, chosen, equal_say
 from services.reranking.lists import Lists
 from services.reranking.model import Features, ItemTable, Layout
 from services.reranking.network import CrossNetwork, write_onnx
@@ -39,7 +40,6 @@ from services.reranking.serve import (
 from services.training import affinity
 from services.training.dataset import Dataset
 from services.training.lessons import Lesson
-from services.training.metrics import ndcg_at
 
 LEAST_LISTS = 60
 """
@@ -53,6 +53,7 @@ class Parameters:
     """
     What decides a fit, besides lessons and seed. The network's are usual sizes, not searched.
 
+    networks    whose mean is the network's say, where it has one
     negatives   candidates that were not wanted kept a query, drawn by chance
     judged_share  share of shoppers not learnt from: they choose the blend, calibrate it, and are what figures are of
     """
@@ -66,6 +67,7 @@ class Parameters:
     batch_queries: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
+    networks: int = 2
     negatives: int = 80
     judged_share: float = 0.1
     trees: trees.Parameters = field(default_factory=trees.Parameters)
@@ -111,21 +113,14 @@ def fit(
     rows = lists.joined(taught)
     if rows is not None and len(rows) < LEAST_LISTS:
         rows = None
-    blend, metrics = Blend(), {"queries": 0.0}
+    blends, metrics = Blends(), {"queries": 0.0}
     if rows is None:
-        network = _untaught(features, serving, used)
+        networks = [_untaught(features, serving, used)]
     else:
-        network, metrics = _learn(rows, layout, used, rng)
         booster = trees.learn(rows.dense, rows.gains, rows.lengths, used.trees, seed)
         trees.write_onnx(booster, out / TREES_FILE)
-        by_trees = np.asarray(booster.predict(rows.dense), np.float32)
-        scales = {share: mixed(share, _scores(network, rows), by_trees) for share in SHARES}
-        blend = Blend(*scales[SHARES[0]])
-        if (held_out := lists.joined(judged)) is not None:
-            by_trees = np.asarray(booster.predict(held_out.dense), np.float32)
-            blend, figures = _judge(_scores(network, held_out), by_trees, scales, held_out, layout)
-            metrics |= figures
-    _write(out, network, features, serving, blend)
+        networks, blends, metrics = _committee(rows, lists.joined(judged), booster, layout, used, rng)
+    _write(out, networks, features, serving, blends)
     plan = {"service": serving.plan.service, "digest": serving.plan.digest, "plan": PLAN_FILE}
     return Fitted({**asdict(used), "hidden": list(used.hidden), "sources": list(sources)}, metrics, plan)
 
@@ -159,6 +154,27 @@ def _network(dense: Float32, layout: Layout, used: Parameters) -> CrossNetwork:
         used.hidden,
         used.dropout,
     )
+
+
+def _committee(
+    rows: Lists, held_out: Lists | None, booster: Any, layout: Layout, used: Parameters, rng: np.random.Generator
+) -> tuple[list[CrossNetwork], Blends, dict[str, float]]:
+    """As many networks as are asked for where the first gets a say beside the trees; the blends; the figures."""
+    by_trees = {id(of): np.asarray(booster.predict(of.dense), np.float32) for of in (rows, held_out) if of is not None}
+
+    def opinions(of: Lists) -> Opinions:
+        scores = [_scores(network, of) for network in networks]
+        return Opinions.of(of, np.mean(scores, axis=0, dtype=np.float32), by_trees[id(of)])
+
+    network, metrics = _learn(rows, layout, used, rng)
+    networks = [network]
+    if held_out is None:
+        return networks, equal_say(opinions(rows)), metrics
+    blends, figures = chosen(opinions(rows), opinions(held_out), held_out, _fused_column(layout))
+    if used.networks > 1 and (blends.known.network or blends.new.network):
+        networks += [_learn(rows, layout, used, rng)[0] for _ in range(used.networks - 1)]
+        blends, figures = chosen(opinions(rows), opinions(held_out), held_out, _fused_column(layout))
+    return networks, blends, {**metrics, **figures, "networks": float(len(networks))}
 
 
 def _learn(
@@ -207,45 +223,6 @@ def _scores(network: CrossNetwork, rows: Lists) -> Float32:
     return np.asarray(scores.numpy(), np.float32)
 
 
-def _judge(
-    by_network: Float32,
-    by_trees: Float32,
-    scales: Mapping[float, tuple[float, float]],
-    rows: Lists,
-    layout: Layout,
-) -> tuple[Blend, dict[str, float]]:
-    """The blend that orders held-out shoppers' lists best, calibrated; and the figures of it and of its parts."""
-    both = {share: by_network * a + by_trees * b for share, (a, b) in scales.items()}
-    ndcg = {share: _ndcg(scores, rows) for share, scores in both.items()}
-    # The first of equals: dictionaries keep the order of SHARES.
-    best = max(ndcg, key=lambda share: round(ndcg[share], 3))
-    wanted = rows.gains > 0
-    # Calibrated on every other list and judged on the rest.
-    is_odd = np.repeat(np.arange(len(rows)) % 2 == 1, rows.lengths)
-    scores = both[best].astype(np.float64)
-    halves = (is_odd, ~is_odd) if len(rows) > 1 else (~is_odd, ~is_odd)
-    slope, intercept = calibrated(scores[halves[0]], wanted[halves[0]])
-    likely = Blend(1.0, 0.0, slope, intercept).of(both[best], np.zeros_like(by_trees))
-    figures = {
-        "judged_queries": float(len(rows)),
-        "ndcg_at_10": ndcg[best],
-        "ndcg_at_10_fused": _ndcg(rows.dense[:, _fused_column(layout)], rows),
-        "ndcg_at_10_network": ndcg[0.0],
-        "ndcg_at_10_lambdamart": ndcg[1.0],
-        "share_of_trees": best,
-        "calibration_error": expected_calibration_error(likely[halves[1]], wanted[halves[1]]),
-    }
-    return Blend(*scales[best], *calibrated(scores, wanted)), figures
-
-
-def _ndcg(scores: Float32, rows: Lists) -> float:
-    figures = []
-    for start, end in zip(rows.offsets[:-1], rows.offsets[1:], strict=True):
-        wanted = set(np.flatnonzero(rows.gains[start:end] > 0).tolist())
-        figures.append(ndcg_at(np.argsort(-scores[start:end], kind="stable").tolist(), wanted, 10))
-    return float(np.mean(figures))
-
-
 def _fused_column(layout: Layout) -> int:
     """Column of the summed reciprocal ranks in `Features.rows`: the last but one of the sources' block."""
     return 4 * len(layout.sources) + 1
@@ -276,10 +253,10 @@ def _untaught(features: Features, serving: Serving, used: Parameters) -> CrossNe
     return network
 
 
-def _write(out: Path, network: CrossNetwork, features: Features, serving: Serving, blend: Blend) -> None:
-    write_onnx(network, out / NETWORK_FILE)
+def _write(out: Path, networks: Sequence[CrossNetwork], features: Features, serving: Serving, blends: Blends) -> None:
+    write_onnx(networks, out / NETWORK_FILE)
     serving.plan.save(out / PLAN_FILE)
-    for name, value in ((LAYOUT_FILE, features.layout.to_json()), (BLEND_FILE, blend.to_json())):
+    for name, value in ((LAYOUT_FILE, features.layout.to_json()), (BLEND_FILE, blends.to_json())):
         (out / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     features.affinities.save(out / AFFINITIES_FILE)
     # Text as fixed-width unicode: object arrays would need pickle.

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from protos.arrays import Float32
-from services.chassis.affinity import Affinities, Peers, Table
+from services.chassis.affinity import Affinities, Demand, Peers, Table
 from services.chassis.signals import DAY_S, STRENGTH, strengths
+from services.training import cold
 from services.training.dataset import Dataset, Items
 
 K = 100
@@ -57,8 +58,11 @@ _BASKET_SHRINK = 5.0
 _LINEAR_RIDGE = 30.0
 """A fresh purchase of both adds 1 to a pair. 30 with a half-life of 60 days was better than 10 with 30 days."""
 
-_HALF_LIVES_D = {"cosine": 60.0, "linear": 60.0, "basket": 180.0, "likeness": 90.0, "wants": 14.0}
-"""Like `affinity.HALF_LIVES_D`, for the events that are learnt from."""
+_HALF_LIVES_D = {"cosine": 60.0, "linear": 60.0, "basket": 180.0, "likeness": 90.0, "wants": 14.0, "trending": 7.0}
+"""
+Like `affinity.HALF_LIVES_D`, for the events that are learnt from. Trending: the popularity of a week is the one that
+Online Retail's reference results name; not compared as a half-life.
+"""
 
 _BLOCK = 1024
 """Rows of an item × item product that are dense at once. Derived: 1024 × 50,000 float32 are 200 MB."""
@@ -76,13 +80,17 @@ def learn(dataset: Dataset) -> Affinities:
             return affinities
     shape = (len(dataset.user_ids), dataset.n_items)
     wanted = {name: _matrix(dataset, half_life, shape) for name, half_life in _HALF_LIVES_D.items()}
-    tables = {
+    text = cosines(texts(dataset.items).T.tocsr(), 0.0)
+    behaviour = {
         "cosine": cosines(wanted["cosine"], _SHRINK),
         "linear": linear(wanted["linear"]),
         "basket": cosines(_sessions(dataset), _BASKET_SHRINK),
-        "text": cosines(texts(dataset.items).T.tocsr(), 0.0),
     }
-    affinities = Affinities(tables, peers(dataset, wanted["likeness"], wanted["wants"]))
+    alike = cold.lookalikes(text, cold.is_cold(dataset))
+    tables = {**{name: cold.extended(table, alike) for name, table in behaviour.items()}, "text": text}
+    affinities = Affinities(
+        tables, peers(dataset, wanted["likeness"], wanted["wants"]), demand(dataset.items, wanted["trending"])
+    )
     _RECENT[:] = [(weakref.ref(dataset), affinities)]
     return affinities
 
@@ -182,6 +190,16 @@ def peers(dataset: Dataset, likeness: Any, wants: Any) -> Peers:
         wants.data.astype(np.float32),
         MOST_PEERS,
     )
+
+
+def demand(items: Items, wanted: Any) -> Demand:
+    """What all shoppers of *wanted*, sparse (n_shoppers, n_items), want; categories are whole paths."""
+    total = np.asarray(wanted.sum(0), np.float32).ravel()
+    names, codes = np.unique(items.categories.astype(np.str_), return_inverse=True)
+    codes = np.where(names[codes] == "", -1, codes).astype(np.int32)
+    of_category = np.bincount(codes + 1, total, len(names) + 1)[codes + 1]
+    share = np.divide(total, of_category, out=np.zeros_like(total), where=(of_category > 0) & (codes >= 0))
+    return Demand(total, codes, share)
 
 
 def _matrix(dataset: Dataset, half_life_d: float, shape: tuple[int, int]) -> Any:

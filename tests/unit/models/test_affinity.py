@@ -5,7 +5,7 @@ import pytest
 
 from protos.arrays import Rows
 from protos.tutti.v1 import common_pb2
-from services.chassis.affinity import NAMES, Affinities, Peers, Table, standardised
+from services.chassis.affinity import IMPERSONAL, NAMES, TABLES, Affinities, Demand, Peers, Table, standardised
 from services.chassis.model import Shoppers
 from services.training import affinity
 from tests.support.small_dataset import PURCHASE, UNTOUCHED, a_dataset
@@ -25,7 +25,7 @@ def shopper(history, context=(), placement=common_pb2.PLACEMENT_HOME, ages_d=Non
 
 def closeness(who, learnt=LEARNT):
     (rows,) = learnt.of(who, 10.0)
-    return dict(zip(learnt.names, rows, strict=True))
+    return dict(zip(NAMES, rows, strict=True))
 
 
 @pytest.mark.parametrize("method", ["cosine", "linear", "basket", "text", "peers"])
@@ -36,10 +36,39 @@ def test_every_method_brings_mugs_to_who_likes_mugs(method):
     assert mugs.mean() > 2 * lamps.mean()
 
 
-def test_only_words_know_an_item_that_nobody_touched():
+def test_behaviour_reaches_an_item_that_nobody_touched_through_its_look_alikes():
     close = closeness(shopper([1, 3, 37]))
 
-    assert {name for name, row in close.items() if row[UNTOUCHED] > 0} == {"text"}
+    assert {name for name, row in close.items() if row[UNTOUCHED] > 0} == {"cosine", "linear", "basket", "text"}
+    for name in ("cosine", "basket"):
+        assert close[name][UNTOUCHED] < close[name][1::2].max(), name
+
+
+def test_trending_is_the_same_for_everybody_and_counts_shoppers_not_events():
+    one, other = closeness(shopper([0, 2, 4]))["trending"], closeness(shopper([1]))["trending"]
+
+    np.testing.assert_array_equal(one, other)
+    assert one[UNTOUCHED] == 0
+
+
+def test_a_category_brings_what_is_wanted_in_it_and_nothing_else():
+    demand = Demand(
+        wanted=np.array([3, 1, 8, 2], np.float32),
+        category=np.array([0, 0, 1, -1], np.int32),
+        share=np.array([0.75, 0.25, 1.0, 0.0], np.float32),
+    )
+
+    assert demand.within(np.array([1]), np.array([2.0], np.float32)).tolist() == [1.5, 0.5, 0, 0]
+    assert demand.within(np.array([3]), np.array([2.0], np.float32)).tolist() == [0, 0, 0, 0]
+
+
+def test_a_method_that_is_not_asked_stays_silent():
+    (rows,) = LEARNT.of(shopper([0, 2, 4]), 10.0, unasked=("peers", "cosine"))
+    close = dict(zip(NAMES, rows, strict=True))
+
+    assert not close["peers"].any()
+    assert not close["cosine"].any()
+    np.testing.assert_array_equal(close["linear"], closeness(shopper([0, 2, 4]))["linear"])
 
 
 def test_one_s_own_items_count_by_how_often_and_how_lately():
@@ -56,9 +85,9 @@ def test_on_a_product_page_the_item_looked_at_outweighs_the_history():
         assert page[method][1::2].sum() > page[method][0::2].sum(), method
 
 
-def test_a_shopper_of_whom_nothing_is_known_is_close_to_nothing():
-    assert not any(row.any() for row in closeness(shopper([])).values())
-    assert not any(row.any() for row in closeness(shopper([-1, 10_000])).values())
+def test_a_shopper_of_whom_nothing_is_known_is_close_to_nothing_but_what_everybody_wants():
+    for who in (shopper([]), shopper([-1, 10_000])):
+        assert {name for name, row in closeness(who).items() if row.any()} == set(IMPERSONAL)
 
 
 def test_a_batch_gives_what_each_gives_alone():
@@ -82,16 +111,9 @@ def test_a_file_holds_everything(tmp_path):
     with np.load(tmp_path / "affinities.npz", allow_pickle=False) as arrays:
         read = Affinities.of_arrays(dict(arrays))
 
-    assert read.names == NAMES
+    assert set(read.tables) == set(TABLES)
     for name, row in closeness(shopper([0, 2, 4]), read).items():
         np.testing.assert_allclose(row, closeness(shopper([0, 2, 4]))[name], rtol=2e-3)
-
-
-def test_without_words_the_rest_stays_in_its_order():
-    behaviour = LEARNT.without("text")
-
-    assert behaviour.names == tuple(name for name in NAMES if name != "text")
-    np.testing.assert_array_equal(closeness(shopper([0, 2]), behaviour)["peers"], closeness(shopper([0, 2]))["peers"])
 
 
 def test_a_table_adds_up_weight_times_strength():

@@ -141,7 +141,7 @@ def test_onnx_scores_are_the_network_scores(tmp_path):
         np.linspace(-1, 1, 12).astype(np.float32), np.ones(12, np.float32), (5, 7), 4, 2, 3, (16, 8), dropout=0.5
     )
     network.eval()
-    write_onnx(network, tmp_path / "network.onnx")
+    write_onnx([network], tmp_path / "network.onnx")
     session = onnxruntime.InferenceSession((tmp_path / "network.onnx").read_bytes())
     rng = np.random.default_rng(0)
 
@@ -157,7 +157,7 @@ def test_onnx_scores_are_the_network_scores(tmp_path):
 def test_a_network_without_categorical_columns_is_exported_too(tmp_path):
     network = CrossNetwork(np.zeros(3, np.float32), np.ones(3, np.float32), (), 4, 1, 2, (4,), dropout=0.0)
 
-    write_onnx(network, tmp_path / "network.onnx")
+    write_onnx([network], tmp_path / "network.onnx")
 
     session = onnxruntime.InferenceSession((tmp_path / "network.onnx").read_bytes())
     (scores,) = session.run(None, {"dense": np.ones((2, 3), np.float32), "codes": np.zeros((2, 0), np.int64)})
