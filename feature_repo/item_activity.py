@@ -78,6 +78,7 @@ item_activity = FeatureView(
                 " - ln(1 + count(*) FILTER (age_d > 7 AND age_d <= 35) / 4.0)"
             },
         ),
+        Field(name="popularity", dtype=Float32, description="log of its events", tags={"sql": "ln(count(*))"}),
         Field(name="age_d", dtype=Float32, description="days since its first event", tags={"sql": "max(age_d)"}),
         Field(name="recency_d", dtype=Float32, description="days since its last event", tags={"sql": "min(age_d)"}),
         Field(

@@ -51,10 +51,12 @@ CREATE TABLE seen AS SELECT
     coalesce(e.price, c.price) AS price, c.price AS list_price,
     c.title, c.category, c.department, c.brand, c.in_stock, c.attributes,
     (epoch_us($moment::TIMESTAMPTZ) - epoch_us(e.timestamp)) / 86400e6 AS age_d,
+    (epoch_us(e.timestamp) - epoch_us(i.first)) / 86400e6 AS item_age_d,
     e.repetition, i.item_events, $moment::TIMESTAMPTZ AS moment
 FROM before_moment e
 LEFT JOIN catalogue c USING (item_id)
-JOIN (SELECT item_id, count(*) AS item_events FROM before_moment GROUP BY item_id) i USING (item_id)
+JOIN (SELECT item_id, count(*) AS item_events, min(timestamp) AS first FROM before_moment GROUP BY item_id) i
+USING (item_id)
 """
 
 # Looks back only, so it is the same at every later moment and is computed once.

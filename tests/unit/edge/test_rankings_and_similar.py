@@ -1,4 +1,4 @@
-"""POST /v1/rankings and GET /v1/items/{item_id}/similar."""
+"""POST /v1/rankings, GET /v1/items/{item_id}/similar and /v1/items/{item_id}/bought-together."""
 
 import pytest
 
@@ -45,6 +45,16 @@ async def test_similar_asks_for_the_item_page(client, pipeline):
     assert (query.user_id, query.visitor_id) == ("u1", "v1")
 
 
+async def test_bought_together_asks_for_a_basket_with_this_item_alone(client, pipeline):
+    response = await client.get("/v1/items/item-3/bought-together?count=4&user_id=u1&visitor_id=v1")
+
+    assert response.status_code == 200
+    SlateAnswer.model_validate(response.json())
+    (query,) = pipeline.queries
+    assert (query.placement, query.cart_keys, query.context_keys, query.count) == (Placement.CART, (3,), (), 4)
+    assert (query.user_id, query.visitor_id) == ("u1", "v1")
+
+
 async def test_an_id_may_hold_slashes_and_anything_printable(client, pipeline):
     response = await client.get("/v1/items/shelf%2F9%20%3Cb%3E%C3%BC%3C%2Fb%3E/similar")
 
@@ -52,8 +62,9 @@ async def test_an_id_may_hold_slashes_and_anything_printable(client, pipeline):
     assert pipeline.queries[0].context_keys == (9,)
 
 
-async def test_an_unknown_subject_is_not_found(client, refused):
-    document = refused(await client.get("/v1/items/gone/similar"), 404, "item_id")
+@pytest.mark.parametrize("about", ["similar", "bought-together"])
+async def test_an_unknown_subject_is_not_found(client, refused, about):
+    document = refused(await client.get(f"/v1/items/gone/{about}"), 404, "item_id")
 
     assert document["type"] == "/docs#unknown-item"
 

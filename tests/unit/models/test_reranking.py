@@ -154,6 +154,24 @@ def test_onnx_scores_are_the_network_scores(tmp_path):
         np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
+def test_several_networks_are_written_as_their_mean(tmp_path):
+    torch.manual_seed(0)
+    networks = [
+        CrossNetwork(np.zeros(3, np.float32), np.ones(3, np.float32), (5,), 4, 1, 2, (4,), dropout=0.0) for _ in range(3)
+    ]
+    for network in networks:
+        network.eval()
+
+    write_onnx(networks, tmp_path / "network.onnx")
+
+    session = onnxruntime.InferenceSession((tmp_path / "network.onnx").read_bytes())
+    dense, codes = np.ones((2, 3), np.float32), np.array([[1], [4]])
+    (scores,) = session.run(None, {"dense": dense, "codes": codes})
+    with torch.no_grad():
+        each = [network(torch.from_numpy(dense), torch.from_numpy(codes)).numpy() for network in networks]
+    np.testing.assert_allclose(scores, np.mean(each, axis=0), atol=1e-6)
+
+
 def test_a_network_without_categorical_columns_is_exported_too(tmp_path):
     network = CrossNetwork(np.zeros(3, np.float32), np.ones(3, np.float32), (), 4, 1, 2, (4,), dropout=0.0)
 
