@@ -145,6 +145,8 @@ class Source(_Section):
     quota: int = Field(default=100, ge=1, le=1000)
     weight: float = Field(default=1.0, ge=0)
     share: float = Field(default=1.0, gt=0, le=1)
+    parameters: Mapping[str, Any] = Field(default_factory=dict)
+    """Read by training alone."""
 
 
 class RerankerSettings(_Section):

@@ -23,6 +23,7 @@ class Parameters:
     What decides a fit, besides data and seed. Block weights are shares of an item's squared length.
 
     text_dimensions and path_dimensions are upper bounds; a small catalogue has fewer.
+    sentence_encoder: folder of an encoder that reads titles and descriptions in place of TF-IDF (`sentences.py`).
     """
 
     text_dimensions: int = 256
@@ -33,6 +34,7 @@ class Parameters:
     price_weight: float = 0.05
     half_life_days: float = 21.0
     context_strength: float = 10.0
+    sentence_encoder: str = ""
 
 
 def profiles(

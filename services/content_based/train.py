@@ -21,6 +21,7 @@ from protos.arrays import Float32
 from services.chassis.model import Fitted
 from services.chassis.retrieval import write_index
 from services.content_based.model import Parameters
+from services.content_based.sentences import SentenceEncoder
 from services.training.dataset import Dataset, Items
 
 # Soft price steps: centres this far apart in log price, overlapping by half. Derived: ln 2, so that items whose
@@ -36,19 +37,29 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
 
     Args:
         parameters: overrides of the defaults in `model.Parameters`.
+
+    Raises:
+        EncoderUnusable: a sentence encoder is asked for and cannot be opened.
     """
     used = Parameters(**parameters)
-    vectors = item_vectors(dataset.items, used, seed)
+    encoder = SentenceEncoder(Path(used.sentence_encoder)) if used.sentence_encoder else None
+    vectors = item_vectors(dataset.items, used, seed, encoder)
+    if encoder is not None:
+        encoder.copy_to(out)
     described = np.flatnonzero(np.abs(vectors).sum(1) > 0)
     write_index(out, vectors[described], described.astype(np.int32))
     return Fitted(asdict(used), {"items_with_vectors": float(len(described)), "dimensions": float(vectors.shape[1])})
 
 
-def item_vectors(items: Items, parameters: Parameters, seed: int) -> Float32:
-    """(n_items, d) float32, each row of length 1; a row of zeros for an item about which nothing is known."""
+def item_vectors(items: Items, parameters: Parameters, seed: int, encoder: SentenceEncoder | None = None) -> Float32:
+    """
+    (n_items, d) float32, each row of length 1; a row of zeros for an item about which nothing is known.
+
+    encoder  reads the texts in place of TF-IDF
+    """
     words = [" ".join([t] * _TITLE_BOOST + [d]).lower() for t, d in zip(items.titles, items.descriptions, strict=True)]
     blocks = [
-        (parameters.text_weight, _text(words, parameters.text_dimensions, seed)),
+        (parameters.text_weight, _sentences(encoder, items) if encoder else _text(words, parameters, seed)),
         (parameters.category_weight, _tokens([_path(c) for c in items.categories], parameters.path_dimensions, seed)),
         (parameters.brand_weight, _tokens([[b] if b else [] for b in items.brands], parameters.path_dimensions, seed)),
         (parameters.price_weight, _prices(items.prices)),
@@ -57,7 +68,13 @@ def item_vectors(items: Items, parameters: Parameters, seed: int) -> Float32:
     return _unit(vectors)
 
 
-def _text(documents: list[str], dimensions: int, seed: int) -> Float32:
+def _sentences(encoder: SentenceEncoder, items: Items) -> Float32:
+    return encoder.encode(
+        [". ".join(filter(None, both)) for both in zip(items.titles, items.descriptions, strict=True)]
+    )
+
+
+def _text(documents: list[str], parameters: Parameters, seed: int) -> Float32:
     """Words and pairs of words, and pieces of words (for plurals, compounds and typing errors), reduced by SVD."""
     word = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), dtype=np.float32)
     piece = TfidfVectorizer(analyzer="char_wb", sublinear_tf=True, ngram_range=(4, 5), min_df=2, dtype=np.float32)
@@ -67,7 +84,9 @@ def _text(documents: list[str], dimensions: int, seed: int) -> Float32:
             parts.append(vectoriser.fit_transform(documents))
         except ValueError:  # not one word in the whole catalogue: the block says nothing
             continue
-    return _reduced(sparse.hstack(parts).tocsr(), dimensions, seed) if parts else _nothing(len(documents))
+    if not parts:
+        return _nothing(len(documents))
+    return _reduced(sparse.hstack(parts).tocsr(), parameters.text_dimensions, seed)
 
 
 def _tokens(tokens: list[list[str]], dimensions: int, seed: int) -> Float32:

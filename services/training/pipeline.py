@@ -39,7 +39,7 @@ POPULAR = "popular"
 REPORT_FILE = admission.RUN_FILE
 
 # Raised when training would come out differently from the same data; so a data directory is trained anew.
-RECIPE = 3
+RECIPE = 4
 
 Progress = Callable[[str], None]
 
@@ -160,7 +160,8 @@ def _fit_generator(run: _Run, models: Path, spec: SourceSpec, dataset: Dataset) 
     with run.step(f"fitting {spec.name} before {iso(dataset.until_us)[:10]}"):
         staged = registry.staging(models, spec.name)
         with repeatable(run.seed):
-            fitted = module.fit(dataset, run.parameters.get(spec.name, {}), run.seed, staged)
+            parameters = {**run.parameters.get(spec.name, {}), **spec.parameters}
+            fitted = module.fit(dataset, parameters, run.seed, staged)
         return registry.publish(models, spec.name, "generator", staged, fitted, dataset, run.seed)
 
 

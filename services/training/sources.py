@@ -10,8 +10,8 @@ import hashlib
 import importlib
 import os
 import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,10 +27,14 @@ class SettingsUnusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """A generator: the folder of `services/` it lives in, and its quota of candidates a query."""
+    """
+    A generator: the folder of `services/` it lives in, its quota of candidates a query, and what its `fit` is told
+    besides (names of its `model.Parameters`; what the settings say wins over what training chooses).
+    """
 
     name: str
     quota: int = DEFAULT_QUOTA
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def configured() -> tuple[SourceSpec, ...]:
@@ -49,7 +53,10 @@ def configured() -> tuple[SourceSpec, ...]:
     for path in files:
         for table in _tables(path):
             merged.setdefault(str(table["name"]), {}).update(table)
-    specs = [SourceSpec(name, int(table.get("quota", DEFAULT_QUOTA))) for name, table in merged.items()]
+    specs = [
+        SourceSpec(name, int(table.get("quota", DEFAULT_QUOTA)), dict(table.get("parameters", {})))
+        for name, table in merged.items()
+    ]
     kept = tuple(spec for spec in specs if spec.quota > 0)
     if not kept:
         raise SettingsUnusable(f"no [[sources]] with a quota above 0 in {', '.join(map(str, files))}; name one")
@@ -91,10 +98,20 @@ def code_of(name: str) -> dict[str, str]:
 
 
 def check(specs: Sequence[SourceSpec]) -> None:
-    """Import everything training will need, so that a wrong name fails now and not after minutes of fitting."""
+    """
+    Import everything training will need, so that a wrong name fails now and not after minutes of fitting.
+
+    Raises:
+        SettingsUnusable: no such service, or it has no parameter of a name that the settings give.
+    """
     for spec in specs:
         service(spec.name, "train")
         service(spec.name, "serve")
+        if not spec.parameters:
+            continue
+        known = [one.name for one in fields(service(spec.name, "model").Parameters)]
+        if unknown := sorted(set(spec.parameters) - set(known)):
+            raise SettingsUnusable(f"source {spec.name!r} has no parameter {unknown[0]!r}; it has {', '.join(known)}")
 
 
 def _tables(path: Path) -> list[dict[str, Any]]:

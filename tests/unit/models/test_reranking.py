@@ -157,7 +157,8 @@ def test_onnx_scores_are_the_network_scores(tmp_path):
 def test_several_networks_are_written_as_their_mean(tmp_path):
     torch.manual_seed(0)
     networks = [
-        CrossNetwork(np.zeros(3, np.float32), np.ones(3, np.float32), (5,), 4, 1, 2, (4,), dropout=0.0) for _ in range(3)
+        CrossNetwork(np.zeros(3, np.float32), np.ones(3, np.float32), (5,), 4, 1, 2, (4,), dropout=0.0)
+        for _ in range(3)
     ]
     for network in networks:
         network.eval()
