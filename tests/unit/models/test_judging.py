@@ -60,7 +60,7 @@ def test_a_kind_with_too_few_lists_follows_what_is_best_for_all():
 
 
 def test_a_kind_that_nobody_judged_is_answered_all_the_same():
-    blends, figures, rows, said = judged(new=0, known=80)
+    blends, figures, _, said = judged(new=0, known=80)
 
     likely = blends.of(said.network, said.trees, np.zeros(len(said.trees), np.float32))
     assert np.isfinite(likely).all()
