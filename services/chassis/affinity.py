@@ -16,7 +16,7 @@ the candidates, training about both; so a number means the same wherever it is r
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -108,10 +108,15 @@ class Peers:
 
 @dataclass(frozen=True, slots=True)
 class Affinities:
-    """Methods over the same n_items: `own`, `peers` and the *tables* there are."""
+    """
+    Methods over the same n_items: `own`, `peers` and the *tables* there are.
+
+    half_lives_d  as HALF_LIVES_D; part of what was learnt, so that whoever reads the file weighs a history alike
+    """
 
     tables: Mapping[str, Table]
     peers: Peers
+    half_lives_d: Mapping[str, float] = field(default_factory=lambda: HALF_LIVES_D)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,17 +135,17 @@ class Affinities:
         """
         known = touched(shoppers, self.n_items, context_strength)
         offsets = np.searchsorted(known.rows, np.arange(len(shoppers) + 1))
-        totals, _ = known.weights(HALF_LIVES_D["own"] * DAY_S)
+        totals, _ = known.weights(self.half_lives_d["own"] * DAY_S)
         weights = {
             half_life: focused(shoppers, known.rows, known.weights(half_life * DAY_S)[1], context_strength)
-            for half_life in {HALF_LIVES_D[name] for name in self.names}
+            for half_life in {self.half_lives_d[name] for name in self.names}
         }
         for i in range(len(shoppers)):
             rows = np.zeros((len(self.names), self.n_items), np.float32)
             own = slice(offsets[i], offsets[i + 1])
             keys = known.keys[own]
             for row, name in zip(rows, self.names, strict=True):
-                weight = weights[HALF_LIVES_D[name]][own]
+                weight = weights[self.half_lives_d[name]][own]
                 if name == "own":
                     row[keys] = totals[own]
                 elif name == "peers":
@@ -151,7 +156,7 @@ class Affinities:
 
     def without(self, name: str) -> Affinities:
         """All but the table *name*."""
-        return Affinities({other: table for other, table in self.tables.items() if other != name}, self.peers)
+        return replace(self, tables={other: table for other, table in self.tables.items() if other != name})
 
     def save(self, path: Path) -> None:
         """Write *path*, a compressed npz; strengths as float16, whose third digit no order needs."""
@@ -161,6 +166,7 @@ class Affinities:
             arrays[f"{name}.strengths"] = table.strengths.astype(np.float16)
         for name in Peers.__slots__:
             arrays[f"peers.{name}"] = np.asarray(getattr(self.peers, name))
+        arrays |= {f"half_life.{name}": np.asarray(days) for name, days in self.half_lives_d.items()}
         np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # its stub takes a bool among the arrays
 
     @classmethod
@@ -176,7 +182,8 @@ class Affinities:
             if f"{name}.keys" in arrays
         }
         fields = {name: arrays[f"peers.{name}"] for name in Peers.__slots__}
-        return cls(tables, Peers(**{**fields, "most": int(fields["most"])}))  # type: ignore[arg-type]
+        half_lives_d = {name: float(arrays.get(f"half_life.{name}", days)) for name, days in HALF_LIVES_D.items()}
+        return cls(tables, Peers(**{**fields, "most": int(fields["most"])}), half_lives_d)  # type: ignore[arg-type]
 
 
 def standardised(values: Float32) -> Float32:

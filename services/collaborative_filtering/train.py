@@ -52,7 +52,7 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
     factors, loss = als(users, keys, weights, (len(dataset.user_ids), dataset.n_items), used, seed)
     known = np.unique(keys)
     write_index(out, factors[known], known.astype(np.int32))
-    affinity.learn(dataset).without("text").save(out / FILE)
+    affinity.learn(dataset, affinity.Parameters(**used.affinity)).without("text").save(out / FILE)
     metrics = {"interactions": float(len(keys)), "items_with_factors": float(len(known)), "fit_error": loss}
     if used.sequence:
         learnt = sequence_train.learn(dataset, factors, seed, TRAINING)
@@ -61,37 +61,46 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
     return Fitted(asdict(used), metrics)
 
 
-def choose(past: Dataset, seed: int) -> Mapping[str, Any]:
+def choose(
+    past: Dataset, seed: int, base: Mapping[str, Any] | None = None, is_brief: bool = False
+) -> Mapping[str, Any]:
     """
     Weights for this shop: everything is fitted before the last window of *past*, and what was wanted in it decides.
 
     Also whether the transformer is worth having: fitted on the same, and taken for the pages on which the blend with it
     orders held-out shoppers' lists better than the blend without by more than noise (`choice.Verdict`).
 
+    Args:
+        base: overrides of the defaults that are decided already; what is blended is fitted with them.
+        is_brief: the weights alone; no trial of the transformer.
+
     Returns:
-        parameters for `fit`; none where the past is too short to tell.
+        parameters for `fit`: *base* and what was chosen, which is nothing where the past is too short to tell.
     """
+    given = dict(base or {})
     windows = lessons.windows(past)
     if not windows:
-        return {}
+        return given
     before = past.before(windows[-1].start_us)
     if not len(before) or not STRENGTH[before.types].any():
-        return {}
+        return given
     asked = lessons.ask(past, windows[-1], seed)
-    used = Parameters()
+    used = Parameters(**given)
     users, keys, weights = interactions(before, used.half_life_days * DAY_S)
     factors, _ = als(users, keys, weights, (len(before.user_ids), before.n_items), used, seed)
     known = np.unique(keys)
     index = VectorIndex(factors[known], known.astype(np.int32))
-    affinities = affinity.learn(before).without("text")
+    affinities = affinity.learn(before, affinity.Parameters(**used.affinity)).without("text")
     queries = choice.picked(asked, seed)
     without = choice.shown(CollaborativeFiltering("", index, affinities, used), asked, queries)
     in_focus = np.isin(asked.shoppers.placements[queries], FOCUS_PLACEMENTS)
     pages = {"weights": np.flatnonzero(~in_focus).tolist(), "focus_weights": np.flatnonzero(in_focus).tolist()}
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Any] = given
     for name, rows in pages.items():
         if (found := choice.weights_of([without[i] for i in rows], range(len(METHODS) - 1))) is not None:
             chosen[name] = found
+    if is_brief:
+        return chosen
     telling = int((np.bincount(sequence_train.steps_of(before)[0]) >= _TELLING_STEPS).sum())
     if telling < LEAST_SHOPPERS:
         why = f"no trial: {telling} shoppers with {_TELLING_STEPS} steps or more, {LEAST_SHOPPERS} needed"
