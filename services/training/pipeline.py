@@ -23,8 +23,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from protos import artefacts
+from protos.arrays import Float32
 from protos.artefacts import Artefact
 from protos.tuned import Tuned
 from services.chassis.model import Generator, RerankQueries, Resources
@@ -144,6 +146,53 @@ def train(
             registry.promote(run.models, artefact.name, artefact.version)
         sample.write(data / sample.FILE, everything)
     return _report(run, fingerprint, everything, published, judged, is_promoted)
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """
+    What the re-ranker would be given by a training as of a moment, for who tries parameters without publishing.
+
+    serving  of the re-ranker's train module
+    columns  user rows (q,) → numeric (q, k), categorical (q, c) as of that moment
+    """
+
+    lessons: Sequence[Lesson]
+    serving: Any
+    plan: Any
+    columns: Callable[[NDArray[np.int64]], tuple[Float32, NDArray[np.object_]]]
+
+
+def rehearse(
+    data: Path,
+    sources: Sequence[SourceSpec],
+    parameters: Mapping[str, Mapping[str, Any]],
+    everything: Dataset,
+    until_us: int,
+    seed: int,
+    progress: Progress = lambda what: None,
+) -> Rehearsal:
+    """
+    Teach as `train` would at *until_us*: features, generators of *parameters*, a lesson for each earlier window.
+
+    Feature tables of *data* are replaced; no artefact is left behind.
+    """
+    run = _Run(data, sources, seed, progress, parameters=dict(parameters))
+    past = everything.before(until_us)
+    taught = lessons.windows(past)
+    with run.step(f"computing features at {len(taught) + 1} moments"):
+        features.apply(data)
+        features.compute(data, [*(_moment(w.start_us) for w in taught), _moment(until_us)])
+        plan = features.compile_plan(data)
+    learnt = [_lesson(run, past, plan, w, i) for i, w in enumerate(taught, 1)]
+    items = _features(data, plan, past, np.empty(0, np.int64), until_us)
+    serving = service(RERANKER, "train", "reranker").Serving(plan, past, items.item_numeric, items.item_categorical)
+
+    def columns(users: NDArray[np.int64]) -> tuple[Float32, NDArray[np.object_]]:
+        found = _features(data, plan, everything, users, until_us)
+        return found.user_numeric, found.user_categorical
+
+    return Rehearsal([one for one in learnt if (one.gains > 0).any()], serving, plan, columns)
 
 
 def _choose(run: _Run, past: Dataset) -> None:
