@@ -284,12 +284,10 @@ def _whole(run: _Run, clock: Callable[[], float]) -> dict[str, Any] | None:
     if clock() >= run.ends_at:
         return {"why": "not checked: no time left"}
     run.listener.step("holding all of it against the defaults")
-    ground, start = run.ground, space.defaults(space.of(RERANKER))
+    start = space.defaults(space.of(RERANKER))
     own = {**start, **next((held.kept for held in run.held if held.stage == RERANKER), {})}
-    default = RerankerStage(run.sources, {}, ground, run.answers(Tuned()), run.listener.step).confirm(start)
-    found = RerankerStage(run.sources, run.kept.parameters, ground, run.answers(run.kept), run.listener.step).confirm(
-        own
-    )
+    default = RerankerStage(run.sources, {}, run.ground, run.answers(Tuned()), run.listener.step).confirm(start)
+    found = run.reranker.confirm(own)
     verdict = decide(default, found, HOME, run.plan.seed)
     is_worse = verdict.high < 0 or bool(verdict.worse)
     if is_worse:

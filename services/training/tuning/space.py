@@ -67,11 +67,11 @@ class Axis:
 
 
 def of(name: str) -> Space:
-    """The space of a model service: its own (`train.SPACE`, a function), ours for those we know, otherwise empty."""
+    """The space of a model service: its own (`train.space`), ours for those we know, otherwise empty."""
     known = {"collaborative_filtering": _collaborative_filtering, "content_based": _content_based}
     if name == "reranking":
         return _reranking()
-    own = getattr(service(name, "train"), "SPACE", known.get(name, tuple))
+    own = getattr(service(name, "train"), "space", known.get(name, tuple))
     return tuple(own())
 
 
