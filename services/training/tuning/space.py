@@ -2,7 +2,7 @@
 What may be moved, how far, and why: every search space in one place.
 
 The rule: a default is written where it is used, and stands in its own range; it is what every search begins with.
-Ranges are judged unless they say otherwise: wide enough that the best of both shops in docs/quality.md lies inside.
+Ranges are judged.
 """
 
 from __future__ import annotations
@@ -120,11 +120,15 @@ def _collaborative_filtering() -> Space:
     return (
         _ladder("dimensions", own.dimensions, (32, 64, 128), "more tell more tastes apart, and cost their square"),
         _ladder("sweeps", own.sweeps, (4, 6, 10, 16), "few leave the factors unfinished"),
-        # Borrowed: Rendle et al., RecSys 2022, found their best between 0.005 and 1 for data of many sizes.
-        _real("unobserved_weight", own.unobserved_weight, 0.02, 3.0, "what not looking says", is_log=True),
         _real(
-            "regularisation", own.regularisation, 3e-4, 0.1, "against few events; borrowed from the same", is_log=True
+            "unobserved_weight",
+            own.unobserved_weight,
+            0.02,
+            3.0,
+            "what not looking says; a view says 1",
+            is_log=True,
         ),
+        _real("regularisation", own.regularisation, 3e-4, 0.1, "against few events", is_log=True),
         _ladder("frequency_exponent", own.frequency_exponent, (0.5, 0.75, 1.0), "how much more of it for who did much"),
         _ladder("half_life_days", own.half_life_days, _HALF_LIVES, "of the events that make factors"),
         _ladder("affinity.cosine_d", close.cosine_d, _HALF_LIVES, learnt),
