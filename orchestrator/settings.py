@@ -1,9 +1,10 @@
 """
 The one typed, frozen tree of settings.
 
-Every default is written once, in `defaults.toml`; over it come the file named by --config or TUTTI_CONFIG,
-then the environment: TUTTI_SECTION__KEY=value. Read once in `bootstrap`, checked as a whole, passed down in
-pieces. An impossible combination refuses to start and names both keys.
+Every default is written once, in `defaults.toml`; over it come the fusion that what serves was tuned to
+(`protos/tuned.py`), the file named by --config or TUTTI_CONFIG, then the environment: TUTTI_SECTION__KEY=value. Read
+once in `bootstrap`, checked as a whole, passed down in pieces. An impossible combination refuses to start and
+names both keys.
 
     SettingsError   the tree is wrong; the message says which key, what was found, what was expected
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -21,6 +23,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from orchestrator.core.deadline import MIN_USEFUL_S
 from orchestrator.core.shedding import Priority, Thresholds
+from protos import tuned as tuned_file
 
 DEFAULTS = Path(__file__).with_name("defaults.toml")
 PREFIX = "TUTTI_"
@@ -282,13 +285,14 @@ class Settings(_Section):
         return self
 
 
-def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+def load(path: Path | None = None, environment: Mapping[str, str] | None = None, data: Path | None = None) -> Settings:
     """
-    Read defaults, file and environment into one checked tree.
+    Read defaults, what was tuned, file and environment into one checked tree.
 
     Args:
         path: the file laid over the defaults; None reads the one TUTTI_CONFIG names, if any.
         environment: os.environ when None.
+        data: the data directory whose tuned fusion counts; None takes the one the settings name.
 
     Raises:
         SettingsError: unreadable file, unknown key, wrong type, impossible combination.
@@ -296,9 +300,9 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
     environment = os.environ if environment is None else environment
     tree = _read(DEFAULTS)
     named = path or (Path(environment["TUTTI_CONFIG"]) if environment.get("TUTTI_CONFIG") else None)
-    if named is not None:
-        tree = _merged(tree, _read(named))
-    tree = _merged(tree, _from_environment(environment))
+    above = [_read(named)] if named is not None else []
+    above.append(_from_environment(environment))
+    tree = reduce(_merged, [_tuned(reduce(_merged, above, tree), data), *above], tree)
     if isinstance(tree.get("sources"), list):
         tree["sources"] = [source for source in tree["sources"] if source.get("quota") != 0]
     try:
@@ -330,6 +334,25 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"no settings file at {path}; give one with --config or unset TUTTI_CONFIG") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not TOML: {error}") from error
+
+
+def _tuned(tree: Mapping[str, Any], data: Path | None) -> dict[str, Any]:
+    """
+    The fusion that what serves was tuned to, as a layer of settings, for sources that *tree* has.
+
+    It lies under the user's own file: a weight that somebody wrote down is meant.
+    """
+    section = tree["data"]
+    place = data or (section.get("path") if isinstance(section, Mapping) else None)
+    if not isinstance(place, str | Path):
+        return {}  # data.path is no path: said where the tree is checked
+    try:
+        found = tuned_file.serving(Path(place))
+    except tuned_file.TunedUnusable as error:
+        raise SettingsError(f"fusion: {error}") from error
+    known = {source.get("name") for source in tree["sources"]} if isinstance(tree["sources"], list) else set()
+    sources = [{"name": name, "weight": weight} for name, weight in found.weights.items() if name in known]
+    return {"sources": sources} | ({"fusion": {"method": found.method}} if found.method else {})
 
 
 def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def demo(
     """
     data = data or default_data()
     try:
-        settings = _at_its_own_time(with_edge(tree.load(), host, port))
+        settings = _settings(data, host, port)
         check_free(settings.edge.host, settings.edge.port)
     except (tree.SettingsError, SupervisorError) as error:
         typer.secho(str(error), fg="red", err=True)
@@ -44,12 +44,22 @@ def demo(
     if not (data / "dataset.json").is_file():
         _step("making the embedded shop", "data", "synth", "--out", str(data))
     _step("training, unless what was trained is still valid", "train", "--data", str(data))
+    try:
+        settings = _settings(data, host, port)
+    except tree.SettingsError as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(1) from error
     typer.echo(f"starting; recommendations will be at http://{reachable(settings.edge)}/ (Ctrl-C stops everything)")
     raise typer.Exit(run(settings, data, quiet=True))
 
 
-def _at_its_own_time(settings: tree.Settings) -> tree.Settings:
-    """The embedded shop ends on a fixed day; whenever it is shown, it is shown as on that day."""
+def _settings(data: Path, host: str | None, port: int | None) -> tree.Settings:
+    """
+    The embedded shop ends on a fixed day; whenever it is shown, it is shown as on that day.
+
+    Read again after training: what was trained may have been tuned.
+    """
+    settings = with_edge(tree.load(data=data), host, port)
     return settings.model_copy(update={"data": settings.data.model_copy(update={"clock": "data"})})
 
 

@@ -48,7 +48,7 @@ def up(
     tutti up --data .tutti/shop --replicas 2 --faults
     """
     try:
-        settings = with_edge(tree.load(config), host, port)
+        settings = with_edge(tree.load(config, data=data or default_data()), host, port)
         raise typer.Exit(run(settings, data or default_data(), Shape(replicas, workers, faults), quiet=quiet))
     except tree.SettingsError as error:
         typer.secho(f"settings: {error}", fg="red", err=True)

@@ -39,7 +39,7 @@ async def start_backends(
     if holder(data / "run") is not None:
         yield settings_file(data)
         return
-    settings = settings or tree.load()
+    settings = settings or tree.load(data=data)
     console, borrowed = console or Console(sys.stderr, show_children=False), console is not None
     try:
         async with Supervisor(settings, data, given_redis(os.environ), console).backends():

@@ -18,7 +18,7 @@ the candidates, training about both; so a number means the same wherever it is r
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -138,11 +138,16 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Affinities:
-    """Methods over the same n_items: `own`, `peers`, `trending`, `category` and the *tables* there are."""
+    """
+    Methods over the same n_items: `own`, `peers`, `trending`, `category` and the *tables* there are.
+
+    half_lives_d  as HALF_LIVES_D; part of what was learnt, so that whoever reads the file weighs a history alike
+    """
 
     tables: Mapping[str, Table]
     peers: Peers
     demand: Demand
+    half_lives_d: Mapping[str, float] = field(default_factory=lambda: HALF_LIVES_D)
 
     @property
     def n_items(self) -> int:
@@ -158,10 +163,10 @@ class Affinities:
         """
         known = touched(shoppers, self.n_items, context_strength)
         offsets = np.searchsorted(known.rows, np.arange(len(shoppers) + 1))
-        totals, _ = known.weights(HALF_LIVES_D["own"] * DAY_S)
+        totals, _ = known.weights(self.half_lives_d["own"] * DAY_S)
         weights = {
             half_life: focused(shoppers, known.rows, known.weights(half_life * DAY_S)[1], context_strength)
-            for half_life in {HALF_LIVES_D[name] for name in NAMES}
+            for half_life in {self.half_lives_d[name] for name in NAMES}
         }
         for i in range(len(shoppers)):
             rows = np.zeros((len(NAMES), self.n_items), np.float32)
@@ -170,7 +175,7 @@ class Affinities:
             for row, name in zip(rows, NAMES, strict=True):
                 if name in unasked:
                     continue
-                weight = weights[HALF_LIVES_D[name]][own]
+                weight = weights[self.half_lives_d[name]][own]
                 if name == "own":
                     row[keys] = totals[own]
                 elif name == "peers":
@@ -193,6 +198,7 @@ class Affinities:
             arrays[f"peers.{name}"] = np.asarray(getattr(self.peers, name))
         for name in Demand.__slots__:
             arrays[f"demand.{name}"] = getattr(self.demand, name)
+        arrays |= {f"half_life.{name}": np.asarray(days) for name, days in self.half_lives_d.items()}
         np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # its stub takes a bool among the arrays
 
     @classmethod
@@ -207,8 +213,10 @@ class Affinities:
             for name in TABLES
         }
         fields = {name: arrays[f"peers.{name}"] for name in Peers.__slots__}
+        peers = Peers(**{**fields, "most": int(fields["most"])})  # type: ignore[arg-type]
         demand = Demand(**{name: arrays[f"demand.{name}"] for name in Demand.__slots__})  # type: ignore[arg-type]
-        return cls(tables, Peers(**{**fields, "most": int(fields["most"])}), demand)  # type: ignore[arg-type]
+        half_lives_d = {name: float(arrays.get(f"half_life.{name}", days)) for name, days in HALF_LIVES_D.items()}
+        return cls(tables, peers, demand, half_lives_d)
 
 
 def standardised(values: Float32) -> Float32:

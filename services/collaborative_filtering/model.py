@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,7 @@ class Parameters:
     sequence       whether the transformer is fitted, stored and asked where its weight is above 0; `train.choose` says
                    so where it wins
     sequence_trial what its trial came to, for whoever reads the manifest: figures, or why there was none
+    affinity       overrides of `services/training/affinity.Parameters`, in names and numbers
     """
 
     dimensions: int = 64
@@ -68,6 +70,7 @@ class Parameters:
     cart_weights: tuple[float, ...] = _EQUAL
     sequence: bool = False
     sequence_trial: Mapping[str, object] = field(default_factory=dict)
+    affinity: Mapping[str, Any] = field(default_factory=dict)
 
     def weights_on(self, placement: int) -> Float32:
         """(len(METHODS),) float32 for a Placement of common.proto."""

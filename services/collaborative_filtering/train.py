@@ -22,7 +22,7 @@ from services.chassis.model import Fitted
 from services.chassis.retrieval import VectorIndex, write_index
 from services.chassis.signals import DAY_S, STRENGTH, strengths
 from services.collaborative_filtering import choice, sequence, sequence_train
-from services.collaborative_filtering.model import METHODS, Parameters
+from services.collaborative_filtering.model import METHODS, WEIGHTS_OF, Parameters
 from services.collaborative_filtering.sequence import SequenceModel
 from services.collaborative_filtering.serve import MAPPED_FILE, CollaborativeFiltering
 from services.training import affinity, cold, lessons
@@ -51,7 +51,7 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
     users, keys, weights = interactions(dataset, used.half_life_days * DAY_S)
     factors, loss = als(users, keys, weights, (len(dataset.user_ids), dataset.n_items), used, seed)
     known = np.unique(keys)
-    affinities = affinity.learn(dataset)
+    affinities = affinity.learn(dataset, affinity.Parameters(**used.affinity))
     factors, mapped = with_cold(factors, dataset, affinities.tables["text"])
     findable = np.union1d(known, mapped)
     write_index(out, factors[findable], findable.astype(np.int32))
@@ -70,45 +70,54 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
     return Fitted(asdict(used), metrics)
 
 
-def choose(past: Dataset, seed: int) -> Mapping[str, Any]:
+def choose(
+    past: Dataset, seed: int, base: Mapping[str, Any] | None = None, is_brief: bool = False
+) -> Mapping[str, Any]:
     """
     Weights for this shop: everything is fitted before the last window of *past*, and what was wanted in it decides.
 
     Also whether the transformer is worth having: fitted on the same, and taken for the pages on which the blend with it
     orders held-out shoppers' lists better than the blend without by more than noise (`choice.Verdict`).
 
+    Args:
+        base: overrides of the defaults that are decided already; what is blended is fitted with them.
+        is_brief: the weights alone; no trial of the transformer.
+
     Returns:
-        parameters for `fit`; none where the past is too short to tell.
+        parameters for `fit`: *base* and what was chosen, which is nothing where the past is too short to tell.
     """
+    given = dict(base or {})
     windows = lessons.windows(past)
     if not windows:
-        return {}
+        return given
     before = past.before(windows[-1].start_us)
     if not len(before) or not STRENGTH[before.types].any():
-        return {}
+        return given
     asked = lessons.ask(past, windows[-1], seed)
-    used = Parameters()
+    used = Parameters(**given)
     users, keys, weights = interactions(before, used.half_life_days * DAY_S)
     factors, _ = als(users, keys, weights, (len(before.user_ids), before.n_items), used, seed)
-    affinities = affinity.learn(before)
+    affinities = affinity.learn(before, affinity.Parameters(**used.affinity))
     factors, mapped = with_cold(factors, before, affinities.tables["text"])
     findable = np.union1d(np.unique(keys), mapped)
     index = VectorIndex(factors[findable], findable.astype(np.int32))
     queries = choice.picked(asked, seed)
     # Every method proposes while its weight is looked for.
-    without = choice.shown(CollaborativeFiltering("", index, affinities, used, mapped=mapped), asked, queries)
+    everywhere = replace(used, **dict.fromkeys(("weights", *WEIGHTS_OF.values()), (1.0,) * len(METHODS)))
+    without = choice.shown(CollaborativeFiltering("", index, affinities, everywhere, mapped=mapped), asked, queries)
     pages = {name: rows.tolist() for name, rows in choice.pages(asked.shoppers.placements[queries]).items()}
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Any] = given
     for name, rows in pages.items():
         if (found := choice.weights_of([without[i] for i in rows], range(len(METHODS) - 1))) is not None:
             chosen[name] = found
+    if is_brief:
+        return chosen
     telling = int((np.bincount(sequence_train.steps_of(before)[0]) >= _TELLING_STEPS).sum())
     if telling < LEAST_SHOPPERS:
         why = f"no trial: {telling} shoppers with {_TELLING_STEPS} steps or more, {LEAST_SHOPPERS} needed"
         return {**chosen, "sequence_trial": {"why": why}}
     learnt = sequence_train.learn(before, factors, seed, TRAINING)
     network = SequenceModel(learnt.graph, VectorIndex(learnt.vectors, learnt.keys))
-    everywhere = replace(used, **dict.fromkeys(pages, (1.0,) * len(METHODS)))
     model = CollaborativeFiltering("", index, affinities, everywhere, network, mapped)
     with_it = choice.shown(model, asked, queries)
     trial: dict[str, Any] = {}

@@ -56,6 +56,7 @@ class Parameters:
     networks    whose mean is the network's say, where it has one
     negatives   candidates that were not wanted kept a query, drawn by chance
     judged_share  share of shoppers not learnt from: they choose the blend, calibrate it, and are what figures are of
+    affinity    overrides of `services/training/affinity.Parameters`: the generator's own, or closeness were two things
     """
 
     embedding: int = 8
@@ -71,6 +72,7 @@ class Parameters:
     negatives: int = 80
     judged_share: float = 0.1
     trees: trees.Parameters = field(default_factory=trees.Parameters)
+    affinity: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +101,18 @@ def fit(
         parameters: overrides of the defaults in `Parameters`.
     """
     used = Parameters(**{**parameters, "trees": trees.Parameters(**parameters.get("trees", {}))})
+    closeness = affinity.Parameters(**used.affinity)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     layout = _layout(lessons, serving, sources)
     taught, judged = [], []
     for lesson in lessons:
-        features = Features(layout, affinity.learn(lesson.past))
+        features = Features(layout, affinity.learn(lesson.past, closeness))
         items = ItemTable.of(layout, lesson.item_numeric, lesson.item_categorical)
         is_judged = lists.judged(lesson.users, used.judged_share)
         taught.append(lists.of_lesson(features, items, lesson, np.flatnonzero(~is_judged), used.negatives, rng))
         judged.append(lists.of_lesson(features, items, lesson, np.flatnonzero(is_judged), None, rng))
-    features = Features(layout, affinity.learn(serving.dataset))
+    features = Features(layout, affinity.learn(serving.dataset, closeness))
     rows = lists.joined(taught)
     if rows is not None and len(rows) < LEAST_LISTS:
         rows = None

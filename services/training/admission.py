@@ -58,6 +58,7 @@ def judge(
     seed: int,
     version: int,
     now_us: int,
+    tuned: str = "",
 ) -> Decision:
     """
     Judge *published* against what serves in *data* now.
@@ -65,13 +66,13 @@ def judge(
     Args:
         dataset: what they were trained on.
         last: the report of the run whose models serve; None when there is none.
-        version: of the offline run, see recipe.py.
+        version, tuned: of the offline run, see recipe.py.
     """
     models = data / registry.MODELS
     champions = {a.name: _champion(models, a.name) for a in published}
     found = validation.profile(dataset)
     before = validation.Profile.from_json(last["gate"]["profile"]) if last and "gate" in last else None
-    mine, theirs = recipe.digest(sources, version), str((last or {}).get("gate", {}).get("recipe", ""))
+    mine, theirs = recipe.digest(sources, version, tuned), str((last or {}).get("gate", {}).get("recipe", ""))
     caps = _caps_ms()
     shoppers = _shoppers(dataset, seed)
     speeds, varieties = [], []

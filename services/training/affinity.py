@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from protos.arrays import Float32
-from services.chassis.affinity import Affinities, Demand, Peers, Table
+from services.chassis.affinity import HALF_LIVES_D, Affinities, Demand, Peers, Table
 from services.chassis.signals import DAY_S, STRENGTH, strengths
 from services.training import cold
 from services.training.dataset import Dataset, Items
@@ -69,29 +70,65 @@ _BLOCK = 1024
 
 _WORD = re.compile(r"\w\w+")
 
-_RECENT: list[tuple[weakref.ref[Dataset], Affinities]] = []
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """
+    What decides the tables, besides the data. The defaults are the constants above, with their reasons.
+
+    …_d        half-life in days of the events that a table is learnt from
+    history_d  method → half-life in days of a shopper's own events, where it is not that of affinity.HALF_LIVES_D
+    """
+
+    cosine_d: float = _HALF_LIVES_D["cosine"]
+    linear_d: float = _HALF_LIVES_D["linear"]
+    basket_d: float = _HALF_LIVES_D["basket"]
+    likeness_d: float = _HALF_LIVES_D["likeness"]
+    wants_d: float = _HALF_LIVES_D["wants"]
+    trending_d: float = _HALF_LIVES_D["trending"]
+    shrink: float = _SHRINK
+    basket_shrink: float = _BASKET_SHRINK
+    linear_ridge: float = _LINEAR_RIDGE
+    most_peers: int = MOST_PEERS
+    history_d: Mapping[str, float] = field(default_factory=dict)
+
+
+_RECENT: list[tuple[weakref.ref[Dataset], Parameters, Affinities]] = []
 """Generator and re-ranker are fitted on the very same past, one after the other: the second need not learn it again."""
 
 
-def learn(dataset: Dataset) -> Affinities:
-    """Everything from all events of *dataset*. The last answer is remembered for as long as its dataset lives."""
-    for known, affinities in _RECENT:
-        if known() is dataset:
+def learn(dataset: Dataset, parameters: Parameters | None = None) -> Affinities:
+    """
+    Everything from all events of *dataset*. The last answer is remembered for as long as its dataset lives, and given
+    again to who asks with equal *parameters*; None asks with the defaults.
+
+    Raises:
+        ValueError: a history half-life of a method that there is not.
+    """
+    used = parameters or Parameters()
+    for known, asked, affinities in _RECENT:
+        if known() is dataset and asked == used:
             return affinities
+    if strange := set(used.history_d) - set(HALF_LIVES_D):
+        raise ValueError(f"history_d names {sorted(strange)}; the methods are {', '.join(HALF_LIVES_D)}")
     shape = (len(dataset.user_ids), dataset.n_items)
-    wanted = {name: _matrix(dataset, half_life, shape) for name, half_life in _HALF_LIVES_D.items()}
+    half_lives_d = {name: getattr(used, f"{name}_d") for name in ("cosine", "linear", "likeness", "wants", "trending")}
+    wanted = {name: _matrix(dataset, half_life, shape) for name, half_life in half_lives_d.items()}
     text = cosines(texts(dataset.items).T.tocsr(), 0.0)
     behaviour = {
-        "cosine": cosines(wanted["cosine"], _SHRINK),
-        "linear": linear(wanted["linear"]),
-        "basket": cosines(_sessions(dataset), _BASKET_SHRINK),
+        "cosine": cosines(wanted["cosine"], used.shrink),
+        "linear": linear(wanted["linear"], used.linear_ridge),
+        "basket": cosines(_sessions(dataset, used.basket_d), used.basket_shrink),
     }
     alike = cold.lookalikes(text, cold.is_cold(dataset))
     tables = {**{name: cold.extended(table, alike) for name, table in behaviour.items()}, "text": text}
     affinities = Affinities(
-        tables, peers(dataset, wanted["likeness"], wanted["wants"]), demand(dataset.items, wanted["trending"])
+        tables,
+        peers(dataset, wanted["likeness"], wanted["wants"], used.most_peers),
+        demand(dataset.items, wanted["trending"]),
+        {**HALF_LIVES_D, **used.history_d},
     )
-    _RECENT[:] = [(weakref.ref(dataset), affinities)]
+    _RECENT[:] = [(weakref.ref(dataset), used, affinities)]
     return affinities
 
 
@@ -114,7 +151,7 @@ def cosines(rows: Any, shrink: float) -> Table:
     return _nearest(block, rows.shape[1])
 
 
-def linear(rows: Any) -> Table:
+def linear(rows: Any, ridge: float = _LINEAR_RIDGE) -> Table:
     """
     EASE: the ridge regression of each item's column on all others, diagonal zero, in closed form; weights above 0.
 
@@ -128,7 +165,7 @@ def linear(rows: Any) -> Table:
         return Table(np.zeros(n_items + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
     own = _bounded(rows[:, kept])
     gram = np.asarray((own.T @ own).todense(), np.float64)
-    gram[np.diag_indices_from(gram)] += _LINEAR_RIDGE
+    gram[np.diag_indices_from(gram)] += ridge
     inverse = np.linalg.inv(gram)
     # Row j: what every other item says about item j.
     weights = (-inverse / np.diag(inverse)[:, None]).astype(np.float32)
@@ -165,7 +202,7 @@ def texts(items: Items) -> Any:
     return sparse.diags(np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)) @ counts
 
 
-def peers(dataset: Dataset, likeness: Any, wants: Any) -> Peers:
+def peers(dataset: Dataset, likeness: Any, wants: Any, most: int = MOST_PEERS) -> Peers:
     """The latest shoppers; *likeness* and *wants* are (n_shoppers, n_items) with a short and a long memory."""
     latest = np.full(likeness.shape[0], -1, np.int64)
     np.maximum.at(latest, dataset.users, dataset.at_us)
@@ -188,7 +225,7 @@ def peers(dataset: Dataset, likeness: Any, wants: Any) -> Peers:
         wants.indptr.astype(np.int64),
         wants.indices.astype(np.int32),
         wants.data.astype(np.float32),
-        MOST_PEERS,
+        most,
     )
 
 
@@ -210,7 +247,7 @@ def _matrix(dataset: Dataset, half_life_d: float, shape: tuple[int, int]) -> Any
     return _strongest(dataset.users[wanted], dataset.keys[wanted], value[wanted], shape)
 
 
-def _sessions(dataset: Dataset) -> Any:
+def _sessions(dataset: Dataset, half_life_d: float) -> Any:
     """CSR (n_sessions, n_items) like `_matrix`; where sessions are unknown, a shopper's day is one."""
     numbers = dataset.sessions.astype(np.int64)
     days = dataset.at_us // (86_400 * 1_000_000)
@@ -219,7 +256,7 @@ def _sessions(dataset: Dataset) -> Any:
     if unknown.any():
         _, dense = np.unique(by_day[unknown], return_inverse=True)
         numbers[unknown] = numbers.max(initial=-1) + 1 + dense
-    value = strengths(dataset.types, dataset.ages_s, _HALF_LIVES_D["basket"] * DAY_S)
+    value = strengths(dataset.types, dataset.ages_s, half_life_d * DAY_S)
     wanted = STRENGTH[dataset.types] > 0
     value = np.where(wanted, value / max(float(STRENGTH[dataset.types].max(initial=0.0)), 1e-9), 0)
     shape = (int(numbers.max(initial=-1)) + 1, dataset.n_items)

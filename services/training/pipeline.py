@@ -23,12 +23,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from protos import artefacts
+from protos.arrays import Float32
 from protos.artefacts import Artefact
+from protos.tuned import Tuned
 from services.chassis.model import Generator, RerankQueries, Resources
 from services.training import admission, features, lessons, popular, registry, sample, vocabulary
 from services.training import dataset as datasets
+from services.training import tuned as tuned_file
 from services.training.dataset import Dataset, iso
 from services.training.lessons import Lesson
 from services.training.repeatable import repeatable
@@ -68,6 +72,7 @@ class _Run:
     seconds: dict[str, float] = field(default_factory=dict)
     timeless: dict[str, Generator] = field(default_factory=dict)
     parameters: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    tuned: Tuned = field(default_factory=Tuned)
 
     @property
     def models(self) -> Path:
@@ -101,10 +106,11 @@ def train(
         promote_anyway: whatever the gate says, which is written down all the same.
 
     Raises:
-        DatasetUnusable, SettingsUnusable, FeatureError: what was found, and what to do.
+        DatasetUnusable, SettingsUnusable, TunedUnusable, FeatureError: what was found, and what to do.
     """
     check(sources)
-    run = _Run(data, sources, seed, progress)
+    tuned = tuned_file.of(data, [spec.name for spec in sources])
+    run = _Run(data, sources, seed, progress, parameters=dict(tuned.parameters), tuned=tuned)
     with run.step("reading the data"):
         vocabulary.maintain(data)
         everything = datasets.load(data)
@@ -134,7 +140,7 @@ def train(
         published.append(_fit_reranker(run, learnt, everything, plan))
     with run.step("passing the gate"):
         last = admission.read(run.models / REPORT_FILE)
-        judged = admission.judge(data, everything, published, sources, last, seed, RECIPE, time.time_ns() // 1000)
+        judged = admission.judge(data, everything, published, sources, last, seed, RECIPE, _now_us(), tuned.digest)
     if is_promoted := judged.verdict.admits or promote_anyway:
         for artefact in published:
             registry.promote(run.models, artefact.name, artefact.version)
@@ -142,17 +148,66 @@ def train(
     return _report(run, fingerprint, everything, published, judged, is_promoted)
 
 
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """
+    What the re-ranker would be given by a training as of a moment, for who tries parameters without publishing.
+
+    serving  of the re-ranker's train module
+    columns  user rows (q,) → numeric (q, k), categorical (q, c) as of that moment
+    """
+
+    lessons: Sequence[Lesson]
+    serving: Any
+    plan: Any
+    columns: Callable[[NDArray[np.int64]], tuple[Float32, NDArray[np.object_]]]
+
+
+def rehearse(
+    data: Path,
+    sources: Sequence[SourceSpec],
+    parameters: Mapping[str, Mapping[str, Any]],
+    everything: Dataset,
+    until_us: int,
+    seed: int,
+    progress: Progress = lambda what: None,
+) -> Rehearsal:
+    """
+    Teach as `train` would at *until_us*: features, generators of *parameters*, a lesson for each earlier window.
+
+    Feature tables of *data* are replaced; no artefact is left behind.
+    """
+    run = _Run(data, sources, seed, progress, parameters=dict(parameters))
+    past = everything.before(until_us)
+    taught = lessons.windows(past)
+    with run.step(f"computing features at {len(taught) + 1} moments"):
+        features.apply(data)
+        features.compute(data, [*(_moment(w.start_us) for w in taught), _moment(until_us)])
+        plan = features.compile_plan(data)
+    learnt = [_lesson(run, past, plan, w, i) for i, w in enumerate(taught, 1)]
+    items = _features(data, plan, past, np.empty(0, np.int64), until_us)
+    serving = service(RERANKER, "train", "reranker").Serving(plan, past, items.item_numeric, items.item_categorical)
+
+    def columns(users: NDArray[np.int64]) -> tuple[Float32, NDArray[np.object_]]:
+        found = _features(data, plan, everything, users, until_us)
+        return found.user_numeric, found.user_categorical
+
+    return Rehearsal([one for one in learnt if (one.gains > 0).any()], serving, plan, columns)
+
+
 def _choose(run: _Run, past: Dataset) -> None:
     """
     Let generators that can (`train.choose`) choose their parameters once, on what came before every lesson.
 
-    So all fits of a run are of one kind, and no lesson is taught by what was chosen on its own window.
+    What was tuned is decided already. So all fits of a run are of one kind, and no lesson is taught by what was chosen
+    on its own window.
     """
     for spec in run.sources:
         choose = getattr(service(spec.name, "train"), "choose", None)
         if choose is not None and len(past):
             with run.step(f"choosing {spec.name}'s parameters"), repeatable(run.seed):
-                run.parameters[spec.name] = choose(past, run.seed)
+                given = {**run.parameters.get(spec.name, {}), **spec.parameters}
+                run.parameters[spec.name] = choose(past, run.seed, given)
 
 
 def _fit_generator(run: _Run, models: Path, spec: SourceSpec, dataset: Dataset) -> Artefact:
@@ -225,10 +280,14 @@ def _fit_reranker(run: _Run, learnt: Sequence[Lesson], everything: Dataset, plan
     module = service(RERANKER, "train", "reranker")
     columns = _features(run.data, plan, everything, np.empty(0, np.int64), everything.until_us)
     today = module.Serving(plan, everything, columns.item_numeric, columns.item_categorical)
-    staged = registry.staging(run.models, RERANKER)
+    staged, names = registry.staging(run.models, RERANKER), [spec.name for spec in run.sources]
     with repeatable(run.seed):
-        fitted = module.fit(learnt, today, [spec.name for spec in run.sources], {}, run.seed, staged)
+        fitted = module.fit(learnt, today, names, run.parameters.get(RERANKER, {}), run.seed, staged)
     return registry.publish(run.models, RERANKER, "reranker", staged, fitted, everything, run.seed)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 def _moment(at_us: int) -> datetime:
@@ -236,7 +295,7 @@ def _moment(at_us: int) -> datetime:
 
 
 def _fingerprint(run: _Run, dataset: Dataset) -> str:
-    """SHA-256 over all that decides a run: data, window, sources, seed, feature definitions, models' code, recipe."""
+    """SHA-256 over all that decides a run: data, window, sources, seed, features, models' code, tuning, recipe."""
     definitions = {p.name: artefacts.sha256_of(p) for p in sorted(_feature_repository().glob("*.py"))}
     files = {n: artefacts.sha256_of(run.data / n) for n in (datasets.EVENTS_FILE, datasets.ITEMS_FILE)}
     content = {
@@ -247,6 +306,7 @@ def _fingerprint(run: _Run, dataset: Dataset) -> str:
         "seed": run.seed,
         "features": definitions,
         "code": [code_of(name) for name in [*(spec.name for spec in run.sources), RERANKER]],
+        "tuned": run.tuned.digest,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -288,6 +348,7 @@ def _report(
         "cpus": os.cpu_count(),
         "data": {**dataset.describe(), "users": len(dataset.user_ids)},
         "sources": [asdict(spec) for spec in run.sources],
+        "tuned": run.tuned.to_json() if run.tuned.digest else None,
         "versions": versions,
         "metrics": {artefact.name: dict(artefact.manifest.metrics) for artefact in published},
         "seconds": {**run.seconds, "total": round(sum(run.seconds.values()), 2)},

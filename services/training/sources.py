@@ -18,6 +18,7 @@ from typing import Any
 
 DEFAULTS = Path(__file__).resolve().parents[2] / "orchestrator" / "defaults.toml"
 DEFAULT_QUOTA = 100
+DEFAULT_WEIGHT = 1.0
 MAX_QUOTA = 1000
 
 
@@ -47,9 +48,7 @@ def configured() -> tuple[SourceSpec, ...]:
         SettingsUnusable: a file is missing or no TOML, a source is without name, no source is left.
     """
     merged: dict[str, dict[str, Any]] = {}
-    files = [Path(os.environ.get("TUTTI_DEFAULTS") or DEFAULTS)]
-    if overlay := os.environ.get("TUTTI_CONFIG"):
-        files.append(Path(overlay))
+    files = _files()
     for path in files:
         for table in _tables(path):
             merged.setdefault(str(table["name"]), {}).update(table)
@@ -63,6 +62,47 @@ def configured() -> tuple[SourceSpec, ...]:
     if wide := [spec.name for spec in kept if spec.quota > MAX_QUOTA]:
         raise SettingsUnusable(f"the quota of {wide[0]} is above {MAX_QUOTA}, the most a generator may be asked for")
     return kept
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """
+    How the orchestrator merges what the sources propose, by the settings alone.
+
+    weights  source → weight; k flattens reciprocal ranks
+    written  sources whose weight stands in the file of TUTTI_CONFIG: somebody meant it
+    """
+
+    method: str
+    k: int
+    weights: dict[str, float]
+    written: frozenset[str] = frozenset()
+    method_is_written: bool = False
+
+
+def fusion() -> Fusion:
+    """
+    Fusion as `configured` reads the sources.
+
+    Raises:
+        SettingsUnusable: a file is missing or no TOML, a source is without name.
+    """
+    weights: dict[str, float] = {}
+    merged: dict[str, Any] = {}
+    written: set[str] = set()
+    own: dict[str, Any] = {}
+    for number, path in enumerate(_files()):
+        own = _read(path).get("fusion", {})
+        merged |= own
+        for table in _tables(path):
+            name = str(table["name"])
+            weights[name] = float(table.get("weight", weights.get(name, DEFAULT_WEIGHT)))
+            written |= {name} if number and "weight" in table else set()
+    if missing := {"method", "k"} - set(merged):
+        raise SettingsUnusable(f"no fusion.{min(missing)} in {', '.join(map(str, _files()))}")
+    return Fusion(
+        str(merged["method"]), int(merged["k"]), weights, frozenset(written), len(_files()) > 1 and "method" in own
+    )
 
 
 def service(name: str, part: str, role: str = "generator") -> ModuleType:
@@ -114,11 +154,23 @@ def check(specs: Sequence[SourceSpec]) -> None:
             raise SettingsUnusable(f"source {spec.name!r} has no parameter {unknown[0]!r}; it has {', '.join(known)}")
 
 
-def _tables(path: Path) -> list[dict[str, Any]]:
+def _files() -> list[Path]:
+    """The defaults, and what is laid over them."""
+    files = [Path(os.environ.get("TUTTI_DEFAULTS") or DEFAULTS)]
+    if overlay := os.environ.get("TUTTI_CONFIG"):
+        files.append(Path(overlay))
+    return files
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("sources", [])
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as broken:
         raise SettingsUnusable(f"settings {path} cannot be read: {broken}") from broken
+
+
+def _tables(path: Path) -> list[dict[str, Any]]:
+    tables = _read(path).get("sources", [])
     if not all(isinstance(table, dict) and "name" in table for table in tables):
         raise SettingsUnusable(f"every [[sources]] of {path} needs a name")
     return list(tables)

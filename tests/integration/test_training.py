@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from protos import artefacts
-from services.training import admission, dataset, lessons, pipeline, popular, synthetic
+from protos import tuned as tuned_file
+from protos.tuned import Tuned
+from services.training import admission, dataset, lessons, pipeline, popular, synthetic, tuned
 from services.training.dataset import DatasetUnusable
 from services.training.sources import SettingsUnusable, SourceSpec, configured
 
@@ -72,6 +74,37 @@ def test_the_same_data_and_seed_give_the_same_versions_elsewhere(shop, trained, 
         shutil.copy(shop / name, tmp_path / name)
 
     assert pipeline.train(tmp_path, SOURCES).versions == trained.versions
+
+
+def test_what_was_tuned_is_used_written_down_and_a_reason_to_train_again(shop, trained, tmp_path):
+    for name in ("events.parquet", "items.parquet", "dataset.json"):
+        shutil.copy(shop / name, tmp_path / name)
+    close = {"linear_ridge": 5.0}
+    found = Tuned(
+        {
+            "collaborative_filtering": {"dimensions": 8, "affinity": close},
+            "reranking": {"epochs": 2, "affinity": close},
+        },
+        None,
+        {"content_based": 0.05},
+        1,
+    )
+    tuned.write(tmp_path, found, {})
+
+    done = pipeline.train(tmp_path, SOURCES, promote_anyway=True)
+
+    changed = {name for name in MODELS if done.versions[name] != trained.versions[name]}
+    assert changed == {"collaborative_filtering", "reranking"}
+    used = {name: artefacts.load(tmp_path / "models", name).manifest.parameters for name in changed}
+    assert used["collaborative_filtering"]["dimensions"] == 8
+    assert used["reranking"]["epochs"] == 2
+    assert used["collaborative_filtering"]["affinity"] == used["reranking"]["affinity"] == close
+    assert "weights" in used["collaborative_filtering"]
+    assert tuned_file.serving(tmp_path) == found
+    assert not pipeline.train(tmp_path, SOURCES).was_needed
+    tuned.forget(tmp_path)
+    run = pipeline._Run(tmp_path, SOURCES, 7, print)
+    assert pipeline._still_good(run, pipeline._fingerprint(run, dataset.load(tmp_path))) is None
 
 
 def test_a_candidate_the_gate_refuses_is_published_and_the_champion_stays(tmp_path, shop, trained):

@@ -1,5 +1,6 @@
 """Settings: defaults, file, environment, one checked tree; every refusal names the key."""
 
+import json
 import tomllib
 
 import pytest
@@ -280,3 +281,50 @@ def test_a_source_that_was_switched_off_stays_off_when_settings_are_handed_on(a_
     assert [source.name for source in handed_on.sources] == ["content_based"]
     assert handed_on == one_off
     assert load(a_file(to_toml(overlay(load(environment={})))), {}) == load(environment={})
+
+
+def what_serves_was_tuned_to(folder, weights, method=None):
+    (folder / "models").mkdir(parents=True)
+    report = {"tuned": {"format": 1, "fusion": {"method": method, "weights": weights}}}
+    (folder / "models" / "training.json").write_text(json.dumps(report))
+    return folder
+
+
+def weights_of(loaded):
+    return {source.name: source.weight for source in loaded.sources}
+
+
+def test_the_fusion_that_what_serves_was_tuned_to_replaces_the_defaults(tmp_path, defaults):
+    what_serves_was_tuned_to(tmp_path, {"content_based": 0.05, "gone": 1.0}, "reciprocal_rank")
+
+    by_argument, by_setting = load(None, {}, tmp_path), load(None, {"TUTTI_DATA__PATH": str(tmp_path)})
+
+    assert weights_of(by_argument) == weights_of(by_setting) == {"collaborative_filtering": 1.0, "content_based": 0.05}
+    assert by_argument.fusion.method == "reciprocal_rank"
+    assert by_argument.fusion.k == defaults["fusion"]["k"]
+
+
+def test_a_weight_that_somebody_wrote_down_goes_before_a_tuned_one(tmp_path, a_file):
+    what_serves_was_tuned_to(tmp_path / "shop", {"collaborative_filtering": 0.5, "content_based": 0.05})
+    written = a_file('[[sources]]\nname = "content_based"\nweight = 0.7\n')
+
+    loaded = load(written, {"TUTTI_FUSION__METHOD": "z_score"}, tmp_path / "shop")
+
+    assert weights_of(loaded) == {"collaborative_filtering": 0.5, "content_based": 0.7}
+
+
+def test_a_running_system_keeps_the_weights_it_was_started_with(tmp_path, a_file):
+    before = load(None, {}, tmp_path)
+    what_serves_was_tuned_to(tmp_path / "shop", {"content_based": 0.05})
+
+    assert weights_of(load(a_file(to_toml(overlay(before))), {}, tmp_path / "shop")) == weights_of(before)
+
+
+def test_a_tuned_fusion_that_cannot_be_is_refused(tmp_path):
+    what_serves_was_tuned_to(tmp_path, {"content_based": -1})
+
+    assert "fusion" in the_refusal(None, TUTTI_DATA__PATH=str(tmp_path))
+
+
+def test_a_path_that_is_none_is_refused_as_before(a_file):
+    assert "data.path" in the_refusal(a_file("[data]\npath = 3\n"))

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from protos.arrays import Int32
 from services.training import comparison, recipe, vocabulary
 from services.training import dataset as datasets
+from services.training import tuned as tuned_file
 from services.training.dataset import Dataset, iso
 from services.training.evaluation import page
 from services.training.evaluation import past as pasts
@@ -119,6 +120,11 @@ def evaluate(
         for place in places:
             pasts.write(data, place, span.start_us)
             vocabulary.maintain(place)
+        # The same for every seed.
+        said_of_tuning = {tuned_file.hand_on(data, place, span.start_us) for place in places}.pop()
+        if said_of_tuning:
+            progress(said_of_tuning)
+        tuned = tuned_file.of(places[0], [spec.name for spec in sources])
         known = datasets.load(places[0])
         compared = _baselines(everything, known, wanted, plan, costs.begin)
         lists = {name: {m: Lists((rows,)) for m, rows in found.items()} for name, found in compared.lists.items()}
@@ -147,7 +153,8 @@ def evaluate(
             "items_with_events": int((bench.holders > 0).sum()),
         },
         "sources": [spec.name for spec in sources],
-        "recipe": recipe.digest(sources, RECIPE),
+        "recipe": recipe.digest(sources, RECIPE, tuned.digest),
+        "tuned": {**tuned.to_json(), "said": said_of_tuning} if said_of_tuning else None,
         "ground": comparison.ground(places[0], files),
         "tasks": blocks,
         "left_out": {"tasks": wanted.left_out, "methods": compared.left_out},

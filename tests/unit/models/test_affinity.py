@@ -116,6 +116,41 @@ def test_a_file_holds_everything(tmp_path):
         np.testing.assert_allclose(row, closeness(shopper([0, 2, 4]))[name], rtol=2e-3)
 
 
+def test_a_file_weighs_a_history_as_it_was_learnt_to_be_weighed(tmp_path):
+    short = affinity.learn(DATASET, affinity.Parameters(history_d={"own": 1.0}))
+    short.save(tmp_path / "affinities.npz")
+    with np.load(tmp_path / "affinities.npz", allow_pickle=False) as arrays:
+        read = Affinities.of_arrays(dict(arrays))
+    late_and_early = shopper([0, 2], ages_d=[0, 30])
+
+    own = closeness(late_and_early, read)["own"]
+
+    assert own[2] < 1e-6 < own[0]
+    assert closeness(late_and_early)["own"][2] > 1
+    assert short.half_lives_d == read.half_lives_d
+
+
+def test_a_file_from_before_half_lives_were_written_has_the_usual_ones(tmp_path):
+    LEARNT.save(tmp_path / "affinities.npz")
+    with np.load(tmp_path / "affinities.npz", allow_pickle=False) as arrays:
+        old = {name: value for name, value in arrays.items() if not name.startswith("half_life.")}
+
+    assert Affinities.of_arrays(old).half_lives_d == LEARNT.half_lives_d
+
+
+def test_what_was_learnt_with_other_parameters_is_learnt_again():
+    usual, shrunk = affinity.learn(DATASET), affinity.learn(DATASET, affinity.Parameters(shrink=50.0))
+
+    assert shrunk.tables["cosine"].strengths.max() < usual.tables["cosine"].strengths.max()
+    assert affinity.learn(DATASET, affinity.Parameters(shrink=50.0)) is shrunk
+    assert affinity.learn(DATASET) is not shrunk
+
+
+def test_a_half_life_of_no_method_is_refused():
+    with pytest.raises(ValueError, match="colour"):
+        affinity.learn(a_dataset(), affinity.Parameters(history_d={"colour": 1.0}))
+
+
 def test_a_table_adds_up_weight_times_strength():
     table = Table(np.array([0, 2, 3, 3]), np.array([1, 2, 0], np.int32), np.array([0.5, 0.25, 0.5], np.float32))
 

@@ -145,6 +145,23 @@ def test_a_past_too_short_to_choose_by_leaves_the_weights_equal():
     assert cf_train.choose(DATASET.before(int(DATASET.at_us[1])), 7) == {}
 
 
+def test_weights_are_chosen_for_the_parameters_that_are_decided_already(tmp_path):
+    base = {"dimensions": 4, "affinity": {"linear_ridge": 5.0}}
+
+    chosen = cf_train.choose(DATASET, 7, base)
+
+    assert {name: chosen[name] for name in base} == base
+    assert chosen["weights"] != cf_train.choose(DATASET, 7)["weights"]
+    assert base == {"dimensions": 4, "affinity": {"linear_ridge": 5.0}}
+    assert fitted("collaborative_filtering", cf_train, cf_serve, tmp_path, **chosen).generate(ask([0])).rows.values.size
+
+
+def test_a_brief_choice_holds_no_trial():
+    whole, brief = cf_train.choose(DATASET, 7), cf_train.choose(DATASET, 7, is_brief=True)
+
+    assert whole == {**brief, "sequence_trial": whole["sequence_trial"]}
+
+
 def test_full_solves_lower_the_error_on_what_was_observed():
     from services.collaborative_filtering.model import Parameters
 

@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from protos.tuned import Tuned
+from services.training import tuned
 from services.training.dataset import DatasetUnusable
 from services.training.evaluation import methods, run, tables
 from services.training.importers import import_dataset
@@ -205,6 +207,25 @@ def test_what_is_too_big_is_left_out_by_name_with_the_reason(tmp_path, monkeypat
     assert "30 items, at most 10" in reasons["EASE"]
     assert "repeat" in result.figures["rebuy"]
     assert all(f"- {name}: {reason}" in tables.report_markdown(result.report) for name, reason in reasons.items())
+
+
+@pytest.mark.parametrize(("late_us", "is_judged"), [(0, True), (1, False)])
+def test_what_was_tuned_is_judged_only_if_it_has_not_seen_the_window(tmp_path, late_us, is_judged):
+    data = write_shop(tmp_path, tastes(kind="shop"))
+    untuned = evaluate(data, baselines=(), split="test").report
+    latest = pq.read_table(data / "events.parquet")["timestamp"].cast("int64").to_numpy().max()
+    start_us = int(latest) + 1 - 28 * DAY_S * 10**6
+    found = Tuned({"content_based": {"half_life_days": 7.0}}, None, {}, start_us + late_us)
+    tuned.write(data, found, {})
+
+    report = evaluate(data, baselines=(), split="test", seeds=(7, 8)).report
+
+    for seed in (7, 8):
+        place = data / "evaluation" / "test" / f"seed-{seed}"
+        assert tuned.of(place, ["content_based"]) == (found if is_judged else Tuned())
+    assert (report["recipe"] != untuned["recipe"]) == is_judged
+    assert ("judging what was tuned" in report["tuned"]["said"]) == is_judged
+    assert untuned["tuned"] is None
 
 
 def test_data_too_short_to_tune_on_is_judged_with_the_defaults(tmp_path):
