@@ -60,7 +60,7 @@ class GeneratorStage:
     def attempt(self, values: Mapping[str, Value], so_far: Callable[[float], None]) -> float:
         """Ask shoppers in parts, home pages alone: what trials are ranked by."""
         sitting = self.ground.choosing
-        generator = fitted(self.spec.name, spaces.nested(values), self.ground, sitting)
+        generator = fitted(self.spec, spaces.nested(values), self.ground, sitting)
         asked = [task for task in sitting.tasks if task.name in HOME]
         lists = {task.name: np.full((len(task), DEEP_CUT), -1, np.int32) for task in asked}
         rows = {task.name: np.empty(0, np.int64) for task in asked}
@@ -86,13 +86,18 @@ class GeneratorStage:
 
 def answers(spec: SourceSpec, parameters: Mapping[str, Any], ground: Ground, sitting: Sitting) -> Answers:
     """What the generator proposes for every query of *sitting*, up to its quota."""
-    generator = fitted(spec.name, parameters, ground, sitting)
+    generator = fitted(spec, parameters, ground, sitting)
     return {task.name: generator.generate(sitting.queries(task, spec.quota)) for task in sitting.tasks}
 
 
-def chosen(name: str, parameters: Mapping[str, Any], ground: Ground, sitting: Sitting) -> Mapping[str, Any]:
-    """*parameters* and what the generator chooses beside them, on what came before every lesson."""
-    choose = getattr(service(name, "train"), "choose", None)
+def chosen(spec: SourceSpec, parameters: Mapping[str, Any], ground: Ground, sitting: Sitting) -> Mapping[str, Any]:
+    """
+    *parameters* and what the generator chooses beside them, on what came before every lesson.
+
+    What the settings say of the source wins, as in training.
+    """
+    parameters = {**parameters, **spec.parameters}
+    choose = getattr(service(spec.name, "train"), "choose", None)
     if choose is None:
         return parameters
     taught = lessons.windows(sitting.past)
@@ -104,15 +109,15 @@ def chosen(name: str, parameters: Mapping[str, Any], ground: Ground, sitting: Si
     return found
 
 
-def fitted(name: str, parameters: Mapping[str, Any], ground: Ground, sitting: Sitting) -> Generator:
+def fitted(spec: SourceSpec, parameters: Mapping[str, Any], ground: Ground, sitting: Sitting) -> Generator:
     """A generator that saw only the sitting's past, ready to be asked."""
-    used = chosen(name, parameters, ground, sitting)
+    used = chosen(spec, parameters, ground, sitting)
     models = workshop(ground)
-    staged = registry.staging(models, name)
+    staged = registry.staging(models, spec.name)
     with repeatable(ground.seed):
-        made = service(name, "train").fit(sitting.past, used, ground.seed, staged)
-    artefact = registry.publish(models, name, "generator", staged, made, sitting.past, ground.seed)
-    generator: Generator = service(name, "serve").load(artefact, Resources(ground.place))
+        made = service(spec.name, "train").fit(sitting.past, used, ground.seed, staged)
+    artefact = registry.publish(models, spec.name, "generator", staged, made, sitting.past, ground.seed)
+    generator: Generator = service(spec.name, "serve").load(artefact, Resources(ground.place))
     shutil.rmtree(artefact.path)
     return generator
 

@@ -103,7 +103,7 @@ class RerankerStage:
 
     def _laid(self, sitting: Sitting) -> _Desk:
         parameters = {
-            spec.name: chosen(spec.name, self._kept.get(spec.name, {}), self._ground, sitting) for spec in self._sources
+            spec.name: chosen(spec, self._kept.get(spec.name, {}), self._ground, sitting) for spec in self._sources
         }
         place, seed, start_us = self._ground.place, self._ground.seed, sitting.window.start_us
         rehearsal = pipeline.rehearse(
