@@ -140,26 +140,29 @@ class Continuity:
     """
     Whether a reader of the stream has missed nothing: changes are numbered without gaps.
 
-    A gap means that entries were trimmed before they were read; a number that was had before, that Redis lost its
-    memory. In both cases the hash is to be read anew.
+    A gap means that entries were trimmed before they were read; a number that was had before (`has_begun_anew`), that
+    Redis lost its memory and older numbers mean nothing any more. In both cases the hash is to be read anew.
     """
 
     def __init__(self, version: int) -> None:
         """*version*: the counter, read in the same instant as the stream's last id."""
         self.version = version
+        self.has_begun_anew = False
 
     def follows(self, entry: Entry) -> bool:
         """Whether *entry* is the next one; it is taken as read if so. Giving a key is no change of its own."""
         if entry.op == KEY:
             return True
         if entry.state.version != self.version + 1:
+            self.has_begun_anew = entry.state.version <= self.version
             return False
         self.version += 1
         return True
 
     def is_lost(self, counter: int) -> bool:
         """Whether Redis, whose counter stands at *counter*, has forgotten what we have read."""
-        return counter < self.version
+        self.has_begun_anew = self.has_begun_anew or counter < self.version
+        return self.has_begun_anew
 
     def __repr__(self) -> str:
         return f"<Continuity up to {self.version}>"

@@ -54,7 +54,7 @@ class CatalogueMirror:
         )
         self._continuity: Continuity | None = None
         self._last = b"0-0"
-        self._had = 0
+        self._had, self._is_anew = 0, False
         self._is_told = False
         self._task: asyncio.Task[None] | None = None
 
@@ -92,12 +92,12 @@ class CatalogueMirror:
     async def _turn(self) -> None:
         """What comes next; with nothing new, whether Redis still knows what it knew."""
         if self._continuity is None:
-            await self._read_all("forgotten" if self._had > await self._counter() else "missed")
+            await self._read_all("forgotten" if self._is_anew else "missed")
             return
         entries = await self._next()
         if not entries:
             if self._continuity.is_lost(await self._counter()):
-                self._continuity = None
+                self._continuity, self._is_anew = None, True
             return
         states: list[ItemState] = []
         for entry_id, fields in entries:
@@ -107,6 +107,7 @@ class CatalogueMirror:
                 log.error("catalogue_entry_unreadable", reason=str(error))
             else:
                 if not self._continuity.follows(entry):
+                    self._is_anew = self._continuity.has_begun_anew
                     self._continuity = None
                     break
                 self._had = self._continuity.version
@@ -128,7 +129,7 @@ class CatalogueMirror:
             pipe.get(VERSION)
             newest, counter = await pipe.execute()
         version, last = int(counter or 0), newest[0][0] if newest else b"0-0"
-        if version < self._had:
+        if self._is_anew or version < self._had:
             self._catalogue.forget_versions()
         found: set[str] = set()
         states: list[ItemState] = []
@@ -145,6 +146,7 @@ class CatalogueMirror:
         await self._take(states)
         await self._put_back(found, version)
         self._continuity, self._last, self._had = Continuity(version), last, version
+        self._is_anew = False
         self._metrics.catalogue_reads.labels(why).inc()
         log.info("catalogue_read", why=why, items=len(found), version=version)
 
