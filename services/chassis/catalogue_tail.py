@@ -77,10 +77,6 @@ class CatalogueTail:
                 is_told = True
                 self._stop.wait(wait_s)
                 wait_s = min(2 * wait_s, last_s)
-            # A bug in what is done with a change must not end the following of all others.
-            except Exception:
-                log.exception("catalogue_change_failed")
-                self._stop.wait(last_s)
 
     def _turn(self) -> None:
         if self._continuity is None:
@@ -134,8 +130,19 @@ class CatalogueTail:
     def _take(self, states: Sequence[ItemState]) -> None:
         for start in range(0, len(states), BATCH):
             self._had_any = True
-            self._hand_over(states[start : start + BATCH])
+            self._handed(states[start : start + BATCH])
             self._stop.wait(PAUSE_S)
+
+    def _handed(self, states: Sequence[ItemState]) -> None:
+        """Hand over; what the model cannot bear is left out, with its trace, and keeps no other from it."""
+        try:
+            self._hand_over(states)
+        except Exception:
+            if len(states) == 1:
+                log.exception("catalogue_change_failed", item_id=states[0].item_id[:60])
+                return
+            for state in states:
+                self._handed([state])
 
     def __repr__(self) -> str:
         return f"<CatalogueTail {'reads anew' if self._continuity is None else repr(self._continuity)}>"
