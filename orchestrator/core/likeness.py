@@ -103,7 +103,7 @@ class Descriptions:
         """Give the item at *key*, which may be the next one, these marks instead of those it had."""
         documents = _blocks([title], [category], [brand], np.asarray([price], np.float32))
         found = {name: self._coded(name, one) for name, one in documents.items()}
-        new = np.full(len(self._codes) - len(self._rarity), np.log1p(self._n))
+        new = np.full(len(self._codes) - len(self._rarity), np.log1p(max(self._n, 1)))
         self._rarity = np.concatenate([self._rarity, new]) if len(new) else self._rarity
         one = self._weighed(1, found)
         here = self.marks

@@ -5,7 +5,7 @@ import pytest
 
 from orchestrator.adapters.memory import MemoryItems
 from orchestrator.core.model import Loss
-from orchestrator.edge import item_import
+from orchestrator.edge import answers, item_import
 from orchestrator.edge.item_import import ADDRESS, CHUNK_LINES, MAX_REJECTED, NDJSON
 
 HEADERS = {"content-type": NDJSON}
@@ -30,6 +30,7 @@ async def test_every_item_is_put(client, running, items):
     )
 
     assert answer.status_code == 200
+    answers.ImportAnswer.model_validate_json(answer.content)
     assert answer.json() | {"took_ms": 0} == {"accepted": 2, "rejected_count": 0, "rejected": [], "took_ms": 0}
     assert running.catalogue.properties(1) == {"title": "Cup", "price": 2.0}
     assert {one: (state.key, state.document) for one, state in items.held.items()} == {

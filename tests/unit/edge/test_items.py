@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.adapters.memory import MemoryItems
 from orchestrator.core.model import Loss
+from orchestrator.edge import answers
 from protos.catalogue import ItemState, Outcome, Verdict, Wish
 
 URL = "/v1/items/item-3"
@@ -155,6 +156,17 @@ async def test_a_field_that_cannot_be_is_named(client, items, refused, method, b
 
     assert any(error["field"].startswith(field.split(".bool")[0]) for error in document["errors"]), document
     assert items.version == 0
+
+
+async def test_answers_are_as_documented(client):
+    for answer in (await client.get(URL), await client.put("/v1/items/new", json={"title": "N"})):
+        answers.ItemAnswer.model_validate_json(answer.content)
+
+
+async def test_another_method_is_a_problem_that_names_those_there_are(client, refused):
+    document = refused(await client.post(URL, json={}), 405)
+
+    assert all(method in document["detail"] for method in ("GET", "PUT", "PATCH", "DELETE"))
 
 
 async def test_an_id_that_cannot_be_is_named(client, refused):
