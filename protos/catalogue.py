@@ -16,9 +16,9 @@ from typing import Any
 
 import orjson
 
-ITEMS = b"tutti:items"
-STREAM = b"tutti:catalogue"
-VERSION = b"tutti:catalogue:version"
+ITEMS = "tutti:items"
+STREAM = "tutti:catalogue"
+VERSION = "tutti:catalogue:version"
 
 STREAM_MAX_LENGTH = 100_000
 """Approximate cap. Derived: 40 MB at 400 bytes an entry, and hours of a shop that changes ten items a second; a reader
