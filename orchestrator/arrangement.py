@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from orchestrator.core.exploration import explored
 from orchestrator.core.fatigue import FATIGUE, has_impressions, unanswered, weariness
 from orchestrator.core.filters import forbidden_keys
+from orchestrator.core.masks import both, says
 from orchestrator.core.model import (
     Candidates,
     Diversity,
@@ -103,7 +105,7 @@ class Arrangement:
         if query.placement is Placement.CATEGORY and query.category is not None:
             wanted.append(ItemFilter(categories=(query.category,)))
         masks = [self._catalogue.allowed(one) for one in wanted]
-        return np.logical_and.reduce(masks) if masks else None
+        return reduce(both, masks) if masks else None
 
     # Ranked candidates → slots.
 
@@ -164,7 +166,7 @@ class Arrangement:
 
     def _popular(self, visible: Mask | None) -> Int32:
         popular = self._catalogue.popular
-        return popular if visible is None else popular[visible[popular]]
+        return popular if visible is None else popular[says(visible, popular)]
 
     def _pins(self, query: Query, user: UserContext, terms: Terms) -> tuple[Pin, ...]:
         pins = terms.rules.pins
@@ -173,7 +175,7 @@ class Arrangement:
         keys = np.asarray([pin.key for pin in pins], np.int32)
         may = self._catalogue.facts(keys).in_stock & ~np.isin(keys, forbidden_keys(query, user))
         if terms.visible is not None:
-            may &= terms.visible[keys]
+            may &= says(terms.visible, keys)
         return pins_within(pins, query.count, may)
 
     def _moved(self, user: UserContext, line: Candidates, rules: Applied) -> tuple[Candidates, frozenset[int]]:
@@ -218,19 +220,23 @@ class Arrangement:
 
     def still_shown(self, query: Query, slate: Slate) -> Slate | None:
         """
-        *slate* without what sold out since, filled with popular items where it is shorter than asked; None when the
-        gap cannot be filled.
+        *slate* without what sold out, was deleted or is no longer what was asked for, filled with popular items where
+        it is shorter than asked; None when the gap cannot be filled.
         """
         items = slate.items
-        in_stock = self._catalogue.facts(keys_of(items)).in_stock
-        if query.only_keys or (in_stock.all() and len(items) >= query.count and not slate.pool):
+        if query.only_keys:
             return slate
-        pinned = set(slate.pinned)
-        there = [(at, item) for at, (item, is_there) in enumerate(zip(items, in_stock, strict=True), 1) if is_there]
-        free = tuple(item for at, item in there if at not in pinned)
-        # Also where none sold out: a slate that was short when it was made need not be short any more.
         in_force = self.in_force(query)
         visible = self.terms(query, _NOBODY, in_force).visible
+        # Which rules are about the shopper is only known once they are read: none of these takes an item away.
+        asked = self._allowed(query) if in_force.ask_the_shopper else visible
+        stays = self._still_fits(keys_of(items), asked)
+        if stays.all() and len(items) >= query.count and not slate.pool:
+            return slate
+        pinned = set(slate.pinned)
+        there = [(at, item) for at, (item, is_there) in enumerate(zip(items, stays, strict=True), 1) if is_there]
+        free = tuple(item for at, item in there if at not in pinned)
+        # Also where all stay: a slate that was short when it was made need not be short any more.
         filled = self._filled(query, _NOBODY, free, query.count - (len(there) - len(free)), visible, keys_of(items))
         # What the shopper has seen, and which rules are about them, is only known once they are read.
         if len(filled) > len(free) and (query.exclude_seen or in_force.ask_the_shopper):
@@ -238,9 +244,14 @@ class Arrangement:
         line, where = placed(filled, [(at, item) for at, item in there if at in pinned])
         pool = slate.pool
         if pool:
-            stays = self._catalogue.facts(keys_of(pool)).in_stock & ~np.isin(keys_of(pool), keys_of(filled))
-            pool = tuple(item for item, is_there in zip(pool, stays, strict=True) if is_there)
+            waits = self._still_fits(keys_of(pool), asked) & ~np.isin(keys_of(pool), keys_of(filled))
+            pool = tuple(item for item, is_there in zip(pool, waits, strict=True) if is_there)
         return replace(slate, items=tuple(line), pinned=where, pool=pool)
+
+    def _still_fits(self, keys: Int32, asked: Mask | None) -> Mask:
+        """(len(keys),) which of them may be shown by today's facts."""
+        in_stock = self._catalogue.facts(keys).in_stock
+        return in_stock if asked is None else in_stock & says(asked, keys)
 
     # Chance.
 

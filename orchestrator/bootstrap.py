@@ -25,12 +25,14 @@ import numpy as np
 
 from orchestrator.adapters import catalogue as catalogues
 from orchestrator.adapters import redis_client
+from orchestrator.adapters.catalogue_mirror import CatalogueMirror
 from orchestrator.adapters.event_loop import LoopWatch
 from orchestrator.adapters.feast_reader import FeastRedisReader
 from orchestrator.adapters.grpc_channel import is_ready, open_channel
 from orchestrator.adapters.grpc_reranker import GrpcReranker
 from orchestrator.adapters.grpc_sources import GrpcSource
 from orchestrator.adapters.redis_events import RedisEvents
+from orchestrator.adapters.redis_items import RedisItems
 from orchestrator.adapters.redis_pipeline import Address, RedisPipeline
 from orchestrator.adapters.redis_slates import RedisSlates
 from orchestrator.adapters.rules_file import RulesError, RulesFile, bound
@@ -47,6 +49,7 @@ from orchestrator.ports import (
     DependencyError,
     EventLog,
     FeatureReader,
+    ItemStore,
     Reranker,
     SlateCache,
 )
@@ -76,6 +79,7 @@ class Overrides:
     slates: SlateCache | None = None
     events: EventLog | None = None
     catalogue: Catalogue | None = None
+    items: ItemStore | None = None
     metrics: Metrics | None = None
     rng: random.Random | None = None
 
@@ -96,6 +100,7 @@ class Running:
     is_ready: bool = False
     is_draining: bool = False
     loop: LoopWatch = field(default_factory=LoopWatch)
+    items: ItemStore | None = None
 
     async def checks(self) -> dict[str, str]:
         """Dependency → "ok", or why it is not. Only `popular` gates readiness: slates go out without the rest."""
@@ -125,8 +130,8 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
     async with AsyncExitStack() as stack:
         data = settings.data.path
         now = shop_clock(data, settings.data.clock)
-        catalogue = given.catalogue or _catalogue(data)
         told = given.metrics or metrics
+        catalogue = given.catalogue or await _live_catalogue(stack, data, settings.redis.url, told)
         loop = LoopWatch(told)
         stack.callback(loop.stop)
         guard = Guard(
@@ -146,7 +151,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
                 GrpcSource(
                     source.name,
                     _channels(stack, channels, source.name, source.targets),
-                    catalogue.size,
+                    lambda: catalogue.size,
                     catalogue.digest,
                     now,
                 )
@@ -172,7 +177,15 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
         _know_dependencies(guard, settings, channels)
         pipeline = Pipeline(settings, parts, _made_by(settings, catalogue))
         stack.push_async_callback(pipeline.drain)
-        running = Running(settings, pipeline, catalogue, given.events or RedisEvents(redis), channels, loop=loop)
+        running = Running(
+            settings,
+            pipeline,
+            catalogue,
+            given.events or RedisEvents(redis),
+            channels,
+            loop=loop,
+            items=given.items or RedisItems(redis),
+        )
         await _warm_up(running)
         # Not before: loading and the full collection of the warm-up are stalls that nobody waits for.
         loop.start()
@@ -293,17 +306,20 @@ def _rulebook(
     if settings.file is None:
         return lambda: NO_RULES
 
+    said: set[tuple[str, tuple[str, ...]]] = set()
+
     def bind(rules: Sequence[Rule]) -> Rulebook:
         book = _bound(rules, catalogue, plan)
         for reach in book.reaches:
-            if reach.unknown:
+            if reach.unknown and (named := (reach.rule.name, reach.unknown)) not in said:
+                said.add(named)
                 log.warning(
                     "rule_of_unknown_items", rule=reach.rule.name, ids=reach.unknown[:20], unknown=len(reach.unknown)
                 )
         return book
 
     try:
-        rules = RulesFile(settings.file, bind, told)
+        rules = RulesFile(settings.file, bind, told, lambda: catalogue.n_changes)
     except RulesError as error:
         raise NotReady(f"rules: {error}") from error
     if settings.reload_s:
@@ -313,10 +329,20 @@ def _rulebook(
     return rules
 
 
+async def _live_catalogue(stack: AsyncExitStack, data: Path, redis_url: str, told: Metrics) -> catalogues.Catalogue:
+    """The catalogue of the data directory, with what was changed since and will be."""
+    catalogue = _catalogue(data)
+    mirror = CatalogueMirror(catalogue, redis_url, data, told)
+    stack.push_async_callback(mirror.close)
+    await mirror.start()
+    return catalogue
+
+
 def _catalogue(data: Path) -> catalogues.Catalogue:
     try:
-        popular = artefacts.load(data / "models", "popular").arrays("popular.npz")["keys"]
-        return catalogues.load(data, popular.astype(np.int32))
+        artefact = artefacts.load(data / "models", "popular")
+        popular = artefact.arrays("popular.npz")["keys"].astype(np.int32)
+        return catalogues.load(data, popular, int(artefact.manifest.vocabulary["size"]))
     except FileNotFoundError as error:
         raise NotReady(f"{data} cannot be served: {error}; run `tutti train --data {data}`") from error
     except artefacts.ArtefactError as error:

@@ -11,8 +11,8 @@ says what every implementation must do and runs it on adapter and twin alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from orchestrator.core.likeness import Marks
 from orchestrator.core.model import (
@@ -30,6 +30,7 @@ from orchestrator.core.model import (
     UserContext,
 )
 from orchestrator.core.slate_cache import Entry, Found
+from protos.catalogue import ItemState, Outcome, Wish
 
 
 class DependencyError(Exception):
@@ -120,16 +121,39 @@ class EventLog(Protocol):
         """Events accepted for *subject* so far."""
 
 
+class ItemStore(Protocol):
+    """Takes changes of items durably, in one order for everybody, and tells every process of them."""
+
+    async def change(self, wishes: Sequence[Wish]) -> Sequence[Outcome]:
+        """
+        Make items what they are wished to be, each by itself, in the order given.
+
+        A deletion of what the store never heard of and the wisher does not know either (no key) changes nothing.
+        """
+
+    async def read(self, item_id: str) -> ItemState | None:
+        """The item as it was last changed; None: nobody changed it."""
+
+
 class Catalogue(Protocol):
-    """The shop's items in process: ids, facts, masks, the popular order. No call here awaits."""
+    """
+    The shop's items in process: ids, facts, masks, the popular order. No call here awaits.
+
+    Items change and new ones come between two turns of the event loop; a mask that a request holds may be shorter than
+    the catalogue is by now (core/masks.py).
+    """
 
     @property
     def size(self) -> int:
-        """Number of interned keys; every key is in [0, size)."""
+        """Number of interned keys; every key is in [0, size). Never falls."""
 
     @property
     def digest(self) -> str:
-        """Digest of the item vocabulary."""
+        """Digest of the item vocabulary that the models know."""
+
+    @property
+    def n_changes(self) -> int:
+        """How often an item has changed."""
 
     @property
     def popular(self) -> Int32:
@@ -140,6 +164,9 @@ class Catalogue(Protocol):
 
     def id_of(self, key: int) -> str:
         """The shop's own id of *key*."""
+
+    def is_listed(self, key: int) -> bool:
+        """Whether the shop has the item now, sold out or not."""
 
     def facts(self, keys: Int32) -> Facts:
         """Availability, price, category of *keys*."""
@@ -158,3 +185,21 @@ class Catalogue(Protocol):
 
     def properties(self, key: int) -> dict[str, object]:
         """What a page shows of the item: title, category, brand, price; absent ones left out."""
+
+    def document(self, item_id: str) -> dict[str, Any] | None:
+        """All that is known of an item, with or without a key; None where the shop does not have it."""
+
+    def version_of(self, item_id: str) -> int:
+        """Number of the item's last change, 0: it is as the data directory has it."""
+
+    def apply(self, states: Iterable[ItemState]) -> None:
+        """Take changes over; an older one than is known changes nothing. A new item without key waits for it."""
+
+    def changed(self) -> Mapping[str, int]:
+        """Item id → version, of every item that is not as the data directory has it."""
+
+    def forget_versions(self) -> None:
+        """From now on any version is newer: who numbered them has begun anew."""
+
+    def put_back(self, documents: Mapping[str, Mapping[str, Any] | None]) -> None:
+        """Make items what the data directory has them to be; None: it does not list them."""

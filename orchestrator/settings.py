@@ -51,6 +51,7 @@ class Edge(_Section):
     max_count: int = Field(gt=0)
     max_ranking_items: int = Field(gt=0)
     max_events: int = Field(gt=0)
+    max_import_bytes: int = Field(gt=0)
     drain_ms: float = Field(ge=0)
 
 

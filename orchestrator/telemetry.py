@@ -56,6 +56,8 @@ class Metrics:
     arrivals_expired: Counter
     loop_lag_seconds: Histogram
     loop_stalls: Counter
+    catalogue_changes: Counter
+    catalogue_reads: Counter
 
 
 def new_metrics() -> Metrics:
@@ -124,6 +126,13 @@ def new_metrics() -> Metrics:
             "tutti_loop_lag_seconds", "Lateness of the event loop's heartbeat.", buckets=LAG_BUCKETS_S, registry=r
         ),
         loop_stalls=Counter("tutti_loop_stalls", "Times the event loop was held up for 50 ms or more.", registry=r),
+        catalogue_changes=Counter("tutti_catalogue_changes", "Changes of items heard of.", registry=r),
+        catalogue_reads=Counter(
+            "tutti_catalogue_reads",
+            "Times all changed items were read, and why: start, missed, forgotten.",
+            ["why"],
+            registry=r,
+        ),
     )
 
 

@@ -7,14 +7,18 @@ is never given to another item, so histories, artefacts and cached slates of dif
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 FILE_NAME = "vocabulary.parquet"
+LOCK_NAME = ".vocabulary.lock"
 
 
 def read(path: Path) -> list[str]:
@@ -33,6 +37,21 @@ def write(path: Path, ids: Sequence[str]) -> None:
     partial = path.with_suffix(".partial")
     pq.write_table(pa.table({"item_id": pa.array(ids, pa.string())}), partial, compression="zstd")
     partial.replace(path)
+
+
+@contextmanager
+def sole_writer(data: Path) -> Iterator[None]:
+    """
+    Nobody else gives keys meanwhile: training and ingestion both do, each after reading the file anew. Blocks.
+
+    The lock is the kernel's, on a file that stays: a writer that is killed frees it.
+    """
+    descriptor = os.open(data / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def digest(ids: Sequence[str]) -> str:

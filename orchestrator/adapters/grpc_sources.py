@@ -19,14 +19,14 @@ class GrpcSource:
     """
     One generator with a replica behind each of *channels*.
 
-    size: number of interned keys this process knows.
+    size: tells the number of interned keys this process knows.
     """
 
     def __init__(
         self,
         name: str,
         channels: Sequence[grpc.aio.Channel],
-        size: int,
+        size: Callable[[], int],
         vocabulary_digest: str,
         wall: Callable[[], float],
     ) -> None:
@@ -75,5 +75,5 @@ class GrpcSource:
         if len(np.unique(keys)) != len(keys):
             raise DependencyError(Loss.INVALID_REPLY, f"{self._name}: an item twice")
         # A model may be newer than this process: items it does not know yet are left out, not an error.
-        known = (keys >= 0) & (keys < self._size)
+        known = (keys >= 0) & (keys < self._size())
         return Retrieved(keys[known], scores[known], version)

@@ -25,6 +25,7 @@ from orchestrator.core.model import (
 )
 from orchestrator.core.slate_cache import LEASE_S, Entry, Found
 from orchestrator.ports import DependencyError
+from protos.catalogue import NO_KEY, ItemState, Outcome, Verdict, Wish
 from protos.history import IMPRESSION, MAX_ENTRIES
 
 
@@ -198,3 +199,33 @@ class MemoryUserReader(_Breakable):
             self.store.watermarks.get(subject, 0),
             max((event.at_us for event in events), default=0),
         )
+
+
+@dataclass(slots=True)
+class MemoryItems(_Breakable):
+    """The item store: what items became, and the entries of the stream."""
+
+    held: dict[str, ItemState] = field(default_factory=dict)
+    entries: list[ItemState] = field(default_factory=list)
+    version: int = 0
+
+    async def change(self, wishes: Sequence[Wish]) -> Sequence[Outcome]:
+        self._call()
+        return [self._changed(wish) for wish in wishes]
+
+    async def read(self, item_id: str) -> ItemState | None:
+        self._call()
+        return self.held.get(item_id)
+
+    def _changed(self, wish: Wish) -> Outcome:
+        held = self.held.get(wish.item_id)
+        if wish.expected not in (None, 0 if held is None else held.version):
+            return Outcome(Verdict.STALE, held)
+        is_gone = wish.key == NO_KEY if held is None else held.document is None
+        if wish.document is None and is_gone:
+            return Outcome(Verdict.SAME, held)
+        key = wish.key if held is None or held.key == NO_KEY else held.key
+        self.version += 1
+        state = self.held[wish.item_id] = ItemState(wish.item_id, self.version, key, wish.document)
+        self.entries.append(state)
+        return Outcome(Verdict.TAKEN, state)

@@ -190,31 +190,43 @@ class RulesFile:
     """
     The rules of the moment, from a file that may change at any time. Call it for the rulebook.
 
-    A file that has become wrong or has gone changes nothing: the rules that were right stay, and it is said once.
+    A file that has become wrong or has gone changes nothing: the rules that were right stay, and it is said once. What
+    rules reach is looked up again when the catalogue has changed.
     """
 
-    def __init__(self, path: Path, bind: Callable[[Sequence[Rule]], Rulebook], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        path: Path,
+        bind: Callable[[Sequence[Rule]], Rulebook],
+        metrics: Metrics,
+        n_changes: Callable[[], int] = lambda: 0,
+    ) -> None:
         """
-        Read it.
+        Read it. *n_changes*: how often the catalogue has changed.
 
         Raises:
             RulesError: it cannot be used; nobody starts with rules other than those that were meant.
         """
         self._path, self._bind, self._metrics = path, bind, metrics
-        self._stamp = self._stamped()
-        self._book = bind(read(path))
+        self._n_changes = n_changes
+        self._stamp, self._bound_to = self._stamped(), n_changes()
+        self._rules = read(path)
+        self._book = bind(self._rules)
 
     def __call__(self) -> Rulebook:
         return self._book
 
     def look(self) -> None:
-        """Take the file over if it has changed since the last look."""
-        stamp = self._stamped()
+        """Take the file over if it has changed since the last look; bind the rules again if the catalogue has."""
+        stamp, n_changes = self._stamped(), self._n_changes()
         if stamp == self._stamp:
+            if n_changes != self._bound_to:
+                self._bound_to, self._book = n_changes, self._bind(self._rules)
             return
-        self._stamp = stamp
+        self._stamp, self._bound_to = stamp, n_changes
         try:
-            self._book = self._bind(read(self._path))
+            rules = read(self._path)
+            self._rules, self._book = rules, self._bind(rules)
         except RulesError as error:
             self._metrics.rule_loads.labels("refused").inc()
             log.error("rules_refused", reason=str(error), still=len(self._book))

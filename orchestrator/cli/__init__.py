@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from orchestrator.cli import config, demo, doctor, down, recommend, restart, status, up
+from orchestrator.cli import config, demo, doctor, down, items, recommend, restart, status, up
 
 OFFLINE = "tutti.commands"
 
@@ -36,6 +36,7 @@ def build() -> typer.Typer:
     ):
         app.command()(verb)
     app.add_typer(config.app, name="config")
+    app.add_typer(items.app, name="items")
     for entry in sorted(entry_points(group=OFFLINE), key=lambda found: found.name):
         verb = entry.load()
         if isinstance(verb, typer.Typer):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from orchestrator.core.masks import says
 from orchestrator.core.model import IMPRESSION, Candidates, Facts, Int32, Mask, Query, UserContext
 
 
@@ -38,9 +39,9 @@ def eligible(
         ("sold_out", facts.in_stock | bool(query.only_keys)),
     ]
     if shown is not None:
-        rules.append(("hidden", shown[keys]))
+        rules.append(("hidden", says(shown, keys)))
     if allowed is not None:
-        rules.append(("not_allowed", allowed[keys]))
+        rules.append(("not_allowed", says(allowed, keys)))
     stays = np.ones(len(keys), np.bool_)
     removed: list[tuple[str, int]] = []
     for name, rule in rules:

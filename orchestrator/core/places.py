@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.core.masks import of
 from orchestrator.core.model import Float32, Float64, Int32
 
 HALF_AT = 10
@@ -29,12 +30,13 @@ def wanted(keys: Int32, factor: Float32 | None, shift: Float32 | None, weary: Fl
 
     Args:
         keys: (n,) in the order that models gave.
-        factor, shift: (catalogue size,) of `rules.Applied`: an item at p wants p × factor + shift.
+        factor, shift: (catalogue size,) of `rules.Applied`: an item at p wants p × factor + shift; one younger than the
+            rules stays.
         weary: (n,) of `fatigue.weariness`: an item wants the place that is worth so many times less.
     """
     places = np.arange(1, len(keys) + 1, dtype=np.float64)
     if factor is not None and shift is not None:
-        places = places * factor[keys] + shift[keys]
+        places = places * of(factor, keys, 1.0) + of(shift, keys, 0.0)
     return places if weary is None else (places + HALF_AT - 1) * weary - (HALF_AT - 1)
 
 

@@ -20,6 +20,7 @@ from enum import Enum
 
 import numpy as np
 
+from orchestrator.core.masks import both
 from orchestrator.core.model import IMPRESSION, Float32, Int32, ItemFilter, Mask, Placement, Query, UserContext
 
 MAX_EFFECTS = 16
@@ -147,11 +148,11 @@ class Applied:
         """*allowed* (catalogue size,) without what is hidden; None: everything."""
         if self.shown is None or allowed is None:
             return allowed if self.shown is None else self.shown
-        return allowed & self.shown
+        return both(allowed, self.shown)
 
     def touching(self, key: int) -> tuple[str, ...]:
-        """Names of the rules that touch item *key*."""
-        return tuple(reach.rule.name for reach in self.reaches if reach.mask[key])
+        """Names of the rules that touch item *key*; an item younger than they is touched by none."""
+        return tuple(reach.rule.name for reach in self.reaches if key < len(reach.mask) and reach.mask[key])
 
 
 NOTHING = Applied()
@@ -271,20 +272,21 @@ def _is_under(path: str | None, categories: tuple[str, ...]) -> bool:
 
 
 def _combined(reaches: Sequence[Reach]) -> Applied:
-    size = len(reaches[0].mask)
+    # Bound one after the other, in a thread: the catalogue may have grown in between.
+    size = min(len(reach.mask) for reach in reaches)
     factor = shift = shown = None
     pins: list[Pin] = []
     for reach in reaches:
-        rule = reach.rule
+        rule, mask = reach.rule, reach.mask[:size]
         match rule.action:
             case Action.PIN:
                 pins += [Pin(rule.position + i, int(key)) for i, key in enumerate(reach.keys)]
             case Action.HIDE:
-                shown = ~reach.mask if shown is None else shown & ~reach.mask
+                shown = ~mask if shown is None else shown & ~mask
             case Action.BOOST | Action.BURY:
                 is_up = rule.action is Action.BOOST
                 if factor is None or shift is None:
                     factor, shift = np.ones(size, np.float32), np.zeros(size, np.float32)
-                factor[reach.mask] *= np.float32(1 / rule.factor if is_up else rule.factor)
-                shift[reach.mask] += np.float32(-rule.places if is_up else rule.places)
+                factor[mask] *= np.float32(1 / rule.factor if is_up else rule.factor)
+                shift[mask] += np.float32(-rule.places if is_up else rule.places)
     return Applied(tuple(reaches), factor, shift, shown, tuple(pins))

@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrator.edge.schemas import ItemDocument
+
 
 class Answer(BaseModel):
     """Closed, so that a test finds a field that is sent but not documented."""
@@ -102,6 +104,32 @@ class EventsAnswer(Answer):
     duplicates: int = Field(description="seen before, changed nothing")
     rejected: list[RejectedEvent]
     watermark: int | None = Field(description="the shopper's; null when the batch was about several")
+
+
+class ItemAnswer(Answer):
+    """An item as it is now."""
+
+    item_id: str
+    version: int = Field(description="number of its last change; 0: as the data directory has it")
+    state: Literal["known", "waiting"] = Field(description="`waiting`: new, is recommendable in a moment")
+    item: ItemDocument
+
+
+class RejectedLine(Answer):
+    """A line of an import that was refused."""
+
+    line: int = Field(ge=1)
+    field: str
+    message: str
+
+
+class ImportAnswer(Answer):
+    """What became of an import."""
+
+    accepted: int
+    rejected_count: int
+    rejected: list[RejectedLine] = Field(description="the first of them")
+    took_ms: float
 
 
 class FieldProblem(Answer):

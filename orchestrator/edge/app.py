@@ -4,21 +4,24 @@ The ASGI application: routes, problem documents, the one middleware, and a lifes
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache, partial
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from orchestrator import bootstrap
 from orchestrator.bootstrap import Running
-from orchestrator.edge import openapi, operations, routes
+from orchestrator.edge import item_import, openapi, routes
 from orchestrator.edge.admission import Admission
 from orchestrator.edge.middleware import Edge, Gate
 from orchestrator.edge.pages import pages
 from orchestrator.edge.problems import Problem, on_http_exception, on_problem
+from orchestrator.edge.routes import Handler
 from orchestrator.settings import Settings
 from orchestrator.telemetry import metrics
 
@@ -48,9 +51,9 @@ def create_app(settings: Settings, start: Start = bootstrap.run, admission: Admi
         # FastAPI would look for an OpenTelemetry provider on every request; ours is orchestrator/telemetry.py.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    for (path, method), handler in {**routes.HANDLERS, **operations.HANDLERS, **pages()}.items():
+    for path, handlers in _by_path({**openapi.HANDLERS, **pages()}).items():
         # Starlette answers HEAD wherever there is GET.
-        app.router.add_route(path, handler, methods=[method], include_in_schema=False)
+        app.router.add_route(path, _endpoint(handlers), methods=list(handlers), include_in_schema=False)
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)
     known = [route for route in app.routes if isinstance(route, Route)]
@@ -58,6 +61,7 @@ def create_app(settings: Settings, start: Start = bootstrap.run, admission: Admi
     app.add_middleware(
         Edge,
         max_body_bytes=settings.edge.max_body_bytes,
+        larger={item_import.ADDRESS: settings.edge.max_import_bytes},
         metrics=metrics,
         labels=labels,
         gate=Gate(
@@ -68,3 +72,22 @@ def create_app(settings: Settings, start: Start = bootstrap.run, admission: Admi
     )
     app.openapi = cache(partial(openapi.document, settings.edge))  # type: ignore[method-assign]  # FastAPI's way
     return app
+
+
+def _by_path(handlers: Mapping[tuple[str, str], Handler]) -> dict[str, dict[str, Handler]]:
+    found: dict[str, dict[str, Handler]] = {}
+    for (path, method), handler in handlers.items():
+        found.setdefault(path, {})[method] = handler
+    return found
+
+
+def _endpoint(handlers: Mapping[str, Handler]) -> Handler:
+    """One endpoint an address: of several, the router would name the methods of the first only."""
+    if len(handlers) == 1:
+        return next(iter(handlers.values()))
+
+    async def by_method(request: Request) -> Response:
+        method = request.method.lower()
+        return await handlers["get" if method == "head" else method](request)
+
+    return by_method

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -34,6 +35,9 @@ DRAIN_BYTES, DRAIN_S = 8 * 2**20, 1.0
 whoever sends more has the connection closed on it."""
 
 
+NO_EXCEPTIONS: Mapping[str, int] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """Who decides, and about which addresses: calls for a *slate* have a cheap answer, *events* only a refusal."""
@@ -49,14 +53,21 @@ class Edge:
 
     max_body_bytes: a larger body is refused with 413: at once when its length is announced, otherwise as soon
         as that many bytes have arrived. Nothing of it is parsed.
+    larger: path → another bound, for what is read while it streams and never held whole.
     labels: endpoint → address as it stands in the route table, the closed set of the metrics' route label.
     """
 
     def __init__(
-        self, app: ASGIApp, max_body_bytes: int, metrics: Metrics, labels: Mapping[object, str], gate: Gate
+        self,
+        app: ASGIApp,
+        max_body_bytes: int,
+        metrics: Metrics,
+        labels: Mapping[object, str],
+        gate: Gate,
+        larger: Mapping[str, int] = NO_EXCEPTIONS,
     ) -> None:
         self._app = app
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes, self._larger = max_body_bytes, larger
         self._metrics = metrics
         self._labels = labels
         self._gate = gate
@@ -112,11 +123,11 @@ class Edge:
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
-            announced = _content_length(scope)
-            if announced is not None and announced > self._max_body_bytes:
+            announced, most = _content_length(scope), self._larger.get(scope["path"], self._max_body_bytes)
+            if announced is not None and announced > most:
                 await _drained(receive)
-                raise self._too_large(f"{announced} bytes were announced")
-            await self._app(scope, self._limited(receive), send)
+                raise _too_large(f"{announced} bytes were announced", most)
+            await self._app(scope, _limited(receive, most), send)
         except ClientDisconnect:
             # Nobody is there to be answered; counted under status class "none".
             log.info("client_left", request_id=exchange.request_id)
@@ -154,32 +165,34 @@ class Edge:
         keeps_connection = announced <= self._max_body_bytes and not is_held_back
         return admission.refusal(exchange.request_id, keeps_connection=keeps_connection)
 
-    def _limited(self, receive: Receive) -> Receive:
-        received = 0
-
-        async def limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max_body_bytes:
-                if message.get("more_body", False):
-                    await _drained(receive)
-                raise self._too_large(f"{received} bytes had arrived when we stopped")
-            return message
-
-        return limited
-
-    def _too_large(self, found: str) -> Problem:
-        detail = f"{found}, at most {self._max_body_bytes} are taken; send fewer items or events in one call"
-        # The rest of the body is not read, so the connection cannot carry another request.
-        whole = FieldError("body", f"at most {self._max_body_bytes} bytes")
-        return Problem(Kind.BODY_TOO_LARGE, detail, [whole], headers={"connection": "close"})
-
     def _count(self, scope: Scope, status: int, exchange: Exchange) -> None:
         route = exchange.route or self._labels.get(scope.get("endpoint"), "unmatched")
         status_class = f"{status // 100}xx" if status else "none"
         self._metrics.requests.labels(route, status_class).inc()
         self._metrics.request_seconds.labels(route).observe(exchange.took_ms() / 1000)
+
+
+def _limited(receive: Receive, most: int) -> Receive:
+    received = 0
+
+    async def limited() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > most:
+            if message.get("more_body", False):
+                await _drained(receive)
+            raise _too_large(f"{received} bytes had arrived when we stopped", most)
+        return message
+
+    return limited
+
+
+def _too_large(found: str, most: int) -> Problem:
+    detail = f"{found}, at most {most} are taken; send fewer items or events in one call"
+    # The rest of the body is not read, so the connection cannot carry another request.
+    whole = FieldError("body", f"at most {most} bytes")
+    return Problem(Kind.BODY_TOO_LARGE, detail, [whole], headers={"connection": "close"})
 
 
 def _match(candidates: Sequence[Route], scope: Scope) -> Route | None:

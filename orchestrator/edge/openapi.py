@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from orchestrator.core.shedding import Priority
-from orchestrator.edge import answers, operations, routes, schemas
+from orchestrator.edge import answers, item_import, items, operations, routes, schemas
 from orchestrator.edge.admission import PRIORITY, START, TIMEOUT
 from orchestrator.edge.problems import MEDIA_TYPE, Kind
 from orchestrator.settings import Edge
@@ -38,6 +38,7 @@ class Call:
     problems: tuple[Kind, ...]
     status: int = 200
     body: type[BaseModel] | None = None
+    body_type: str = routes.JSON
     examples: tuple[tuple[str, dict[str, Any]], ...] = ()
     parameters: tuple[tuple[str, str, dict[str, Any]], ...] = ()
 
@@ -128,16 +129,67 @@ CALLS: dict[tuple[str, str], Call] = {
             ),
         ),
     ),
+    ("/v1/items:import", "post"): Call(
+        "Put many items",
+        answers.ImportAnswer,
+        (Kind.BODY_TOO_LARGE, Kind.UNSUPPORTED_MEDIA_TYPE, Kind.NO_ITEM_ACCEPTED, Kind.ITEMS_UNAVAILABLE),
+        body=schemas.ItemLine,
+        body_type=item_import.NDJSON,
+        examples=(("one line", {"item_id": "85123A", "title": "White hanging heart", "price": 2.95}),),
+    ),
+    ("/v1/items/{item_id}", "get"): Call(
+        "An item",
+        answers.ItemAnswer,
+        (Kind.UNKNOWN_ITEM, Kind.INVALID_FIELDS),
+        parameters=(("item_id", "path", _ID),),
+    ),
+    ("/v1/items/{item_id}", "put"): Call(
+        "Make an item what it is",
+        answers.ItemAnswer,
+        (*_BODY, Kind.ITEMS_UNAVAILABLE),
+        body=schemas.ItemDocument,
+        parameters=(("item_id", "path", _ID),),
+        examples=(
+            (
+                "new item",
+                {
+                    "title": "White hanging heart",
+                    "category": "Home > Decoration",
+                    "price": 2.95,
+                    "attributes": {"colour": "white"},
+                },
+            ),
+        ),
+    ),
+    ("/v1/items/{item_id}", "patch"): Call(
+        "Change an item",
+        answers.ItemAnswer,
+        (*_BODY, Kind.UNKNOWN_ITEM, Kind.ITEMS_UNAVAILABLE),
+        body=schemas.ItemPatch,
+        parameters=(("item_id", "path", _ID),),
+        examples=(("sold out", {"in_stock": False}), ("repriced", {"price": 1.95})),
+    ),
+    ("/v1/items/{item_id}", "delete"): Call(
+        "Delete an item",
+        None,
+        (Kind.INVALID_FIELDS, Kind.ITEMS_UNAVAILABLE),
+        status=204,
+        parameters=(("item_id", "path", _ID),),
+    ),
     ("/livez", "get"): Call("Is it alive?", answers.Liveness, ()),
     ("/readyz", "get"): Call("Is it ready?", answers.Readiness, (Kind.NOT_READY,)),
     ("/metrics", "get"): Call("How is it doing?", None, ()),
 }
 
 
+HANDLERS = {**routes.HANDLERS, **item_import.HANDLERS, **items.HANDLERS, **operations.HANDLERS}
+"""Everything that is documented, in the order in which addresses are tried."""
+
+
 def document(limits: Edge) -> dict[str, Any]:
     """The whole document, with *limits* as its bounds."""
     paths: dict[str, Any] = {}
-    for (path, method), handler in {**routes.HANDLERS, **operations.HANDLERS}.items():
+    for (path, method), handler in HANDLERS.items():
         shown = path.replace(":path", "")
         paths.setdefault(shown, {})[method] = {
             "description": inspect.getdoc(handler),
@@ -162,7 +214,7 @@ def _operation(call: Call) -> dict[str, Any]:
         ]
     if call.body is not None:
         examples = {name: {"value": value} for name, value in call.examples}
-        content = {"application/json": {"schema": _reference(call.body), "examples": examples}}
+        content = {call.body_type: {"schema": _reference(call.body), "examples": examples}}
         operation["requestBody"] = {"required": True, "content": content}
     answers_by_status: dict[str, Any] = {str(call.status): _success(call)}
     for kind in (*call.problems, Kind.INTERNAL):
@@ -176,6 +228,8 @@ def _operation(call: Call) -> dict[str, Any]:
 
 
 def _success(call: Call) -> dict[str, Any]:
+    if call.status == 204:
+        return {"description": "done; or it was so before"}
     if call.answer is None:
         return {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}
     content = {"application/json": {"schema": _reference(call.answer)}}

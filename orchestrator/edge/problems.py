@@ -38,10 +38,12 @@ class Kind(Enum):
     UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", 415, "The body must be JSON")
     INVALID_FIELDS = ("invalid-fields", 422, "Some fields are not acceptable")
     NO_EVENT_ACCEPTED = ("no-event-accepted", 422, "None of the events could be accepted")
+    NO_ITEM_ACCEPTED = ("no-item-accepted", 422, "None of the items could be accepted")
     INTERNAL = ("internal-error", 500, "Something went wrong here")
     OVERLOADED = ("overloaded", 503, "Too busy to answer in time")
     NOT_READY = ("not-ready", 503, "Not ready to answer")
     EVENTS_UNAVAILABLE = ("events-unavailable", 503, "Events cannot be stored just now")
+    ITEMS_UNAVAILABLE = ("items-unavailable", 503, "Items cannot be changed just now")
 
     def __init__(self, slug: str, status: int, title: str) -> None:
         self.slug = slug

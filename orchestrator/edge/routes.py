@@ -126,7 +126,7 @@ async def _about_an_item(
     asked = check_parameters(request, schemas.SimilarParameters, frozenset({"count"}))
     item_id: str = request.path_params["item_id"]
     key = running.catalogue.key_of(item_id)
-    if key is None:
+    if key is None or not running.catalogue.is_listed(key):
         error = FieldError("item_id", "no such item in this shop")
         raise Problem(Kind.UNKNOWN_ITEM, f"no item with id {item_id[: schemas.MAX_ID]!r}", [error])
     query = query_of(key, asked, running.settings.edge)

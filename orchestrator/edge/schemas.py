@@ -112,6 +112,59 @@ class SimilarParameters(Strict):
     visitor_id: Id | None = None
 
 
+class ItemAddress(Strict):
+    """The item of /v1/items/{item_id}."""
+
+    item_id: Id
+
+
+Title = Annotated[str, Field(min_length=1, max_length=1024, pattern=NO_CONTROL)]
+Description = Annotated[str, Field(max_length=20_000)]
+AttributeValue = Annotated[str, Field(max_length=1024)] | bool | int | float
+Attributes = dict[Name, AttributeValue]
+
+
+class ItemDocument(Strict):
+    """An item, whole; a field that is left out is not known of it."""
+
+    title: Title
+    description: Description | None = None
+    category: CategoryPath | None = Field(default=None, description="full path: A > B > C")
+    brand: Name | None = None
+    price: Price | None = None
+    in_stock: bool | None = Field(default=None, description="not known counts as yes")
+    attributes: Attributes | None = Field(
+        default=None,
+        max_length=100,
+        description="filters compare values as text; `parent` names what it is a variant of",
+    )
+
+
+class ItemPatch(Strict):
+    """What changes of an item, as RFC 7396 has it: null removes a field, attributes are merged name by name."""
+
+    title: Title | None = None
+    description: Description | None = None
+    category: CategoryPath | None = None
+    brand: Name | None = None
+    price: Price | None = None
+    in_stock: bool | None = None
+    attributes: dict[Name, AttributeValue | None] | None = Field(default=None, max_length=100)
+
+    @field_validator("title")
+    @classmethod
+    def _stays(cls, title: str | None) -> str:
+        if title is None:
+            raise PydanticCustomError("title", "must not be removed: every item has one")
+        return title
+
+
+class ItemLine(ItemDocument):
+    """One line of an import."""
+
+    item_id: Id
+
+
 def _to_microseconds(value: object) -> int | None:
     """An RFC 3339 moment or seconds since the epoch → microseconds since the epoch, UTC."""
     if value is None:

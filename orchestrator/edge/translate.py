@@ -24,12 +24,12 @@ class Resolver:
     catalogue: Catalogue
     missing: dict[str, None] = field(default_factory=dict)
 
-    def keys(self, item_ids: Sequence[str]) -> tuple[int, ...]:
-        """Keys of the ids this shop has, each once, in the caller's order."""
+    def keys(self, item_ids: Sequence[str], listed: bool = False) -> tuple[int, ...]:
+        """Keys of the ids this shop has, each once, in the caller's order; *listed*: has now, not only had once."""
         keys: dict[int, None] = {}
         for item_id in item_ids:
             key = self.catalogue.key_of(item_id)
-            if key is None:
+            if key is None or (listed and not self.catalogue.is_listed(key)):
                 self.missing[item_id] = None
             else:
                 keys[key] = None
@@ -78,7 +78,7 @@ def ranking_query(request: schemas.RankingRequest, resolver: Resolver, limits: E
     if len(request.item_ids) > limits.max_ranking_items:
         message = f"should have at most {limits.max_ranking_items} entries; has {len(request.item_ids)}"
         raise BadFields([FieldError("item_ids", message)])
-    only_keys = resolver.keys(request.item_ids)
+    only_keys = resolver.keys(request.item_ids, listed=True)
     return Query(
         recommendation_id=new_id(),
         placement=Placement.HOME,

@@ -86,13 +86,20 @@ class VectorIndex:
             np.where(known, self._row_of[np.where(known, keys, 0)], -1) if len(self._row_of) else np.full(len(keys), -1)
         )
 
-    def candidates(self, queries: GenerateQueries, towers: Float32, speaks: NDArray[np.bool_]) -> Candidates:
+    def candidates(
+        self,
+        queries: GenerateQueries,
+        towers: Float32,
+        speaks: NDArray[np.bool_],
+        alive: NDArray[np.bool_] | None = None,
+    ) -> Candidates:
         """
         The best items for each user vector.
 
         Args:
             towers: (q, d) user vectors.
             speaks: (q,) whether the model can say anything about this shopper; otherwise the row is empty.
+            alive: (n,) which rows of `vectors` may be found; None: all.
         """
         found: list[tuple[NDArray[np.int32], Float32]] = []
         excluded = np.diff(queries.exclude.offsets)
@@ -101,7 +108,9 @@ class VectorIndex:
         rows = np.flatnonzero(searched)
         if len(rows):
             wanted = int((queries.counts[rows] + excluded[rows]).max())
-            scores, places = self._index.search(np.ascontiguousarray(towers[rows], np.float32), min(wanted, len(self)))
+            scores, places = self._index.search(
+                np.ascontiguousarray(towers[rows], np.float32), min(wanted, len(self)), params=self._only(alive)
+            )
         place = {int(row): i for i, row in enumerate(rows)}
         for i in range(len(queries.shoppers)):
             if i in place:
@@ -111,7 +120,8 @@ class VectorIndex:
             elif speaks[i] and bounded[i]:
                 keys = np.unique(queries.within.row(i))
                 at = self.rows_of(keys)
-                keys, at = keys[at >= 0], at[at >= 0]
+                stays = at >= 0 if alive is None else (at >= 0) & alive[at]
+                keys, at = keys[stays], at[stays]
                 score = self.vectors[at] @ towers[i]
                 found.append(self._finish(keys, score, queries.exclude.row(i), int(queries.counts[i])))
             else:
@@ -119,6 +129,15 @@ class VectorIndex:
         return Candidates(
             Rows.of([keys for keys, _ in found]), np.concatenate([s for _, s in found] or [np.empty(0, np.float32)])
         )
+
+    def _only(self, alive: NDArray[np.bool_] | None) -> faiss.SearchParameters | None:
+        """What tells the index to leave the other rows out; nothing in most cases, which is free."""
+        if alive is None:
+            return None
+        among = faiss.IDSelectorBitmap(np.packbits(alive, bitorder="little"))
+        if isinstance(self._index, faiss.IndexHNSW):
+            return faiss.SearchParametersHNSW(sel=among, efSearch=_HNSW_SEARCH)
+        return faiss.SearchParameters(sel=among)
 
     @staticmethod
     def _finish(

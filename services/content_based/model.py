@@ -6,6 +6,7 @@ Pure numpy; the rule is that the same function makes profiles in training's eval
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ class Parameters:
 
     text_dimensions and path_dimensions are upper bounds; a small catalogue has fewer.
     sentence_encoder: folder of an encoder that reads titles and descriptions in place of TF-IDF (`sentences.py`).
+    most_terms: of each kind (words, pieces, paths, brands), those that most items have. Derived: 256 dimensions in half
+    precision are 512 bytes a term, so words and pieces are 20 MB at most in every replica.
     """
 
     text_dimensions: int = 256
@@ -34,18 +37,19 @@ class Parameters:
     price_weight: float = 0.05
     half_life_days: float = 21.0
     context_strength: float = 10.0
+    most_terms: int = 20_000
     sentence_encoder: str = ""
 
 
 def profiles(
-    vectors: Float32, row_of: NDArray[np.int64], shoppers: Shoppers, parameters: Parameters
+    blocks: Sequence[Float32], row_of: NDArray[np.int64], shoppers: Shoppers, parameters: Parameters
 ) -> tuple[Float32, NDArray[np.bool_]]:
     """
     L2-normalised profiles of q shoppers.
 
     Args:
-        vectors: (n, d) item vectors, each of length 1.
-        row_of: item key → row of *vectors*, -1 for a key without one.
+        blocks: (n, d) item vectors, each of length 1; row numbers go on from one block to the next.
+        row_of: item key → row, -1 for a key without one.
 
     Returns:
         profiles (q, d) float32, and (q,) whether anything known speaks for the shopper.
@@ -57,8 +61,13 @@ def profiles(
     rows, at, weights = rows[at >= 0], at[at >= 0], weights[at >= 0]
     weights = focused(shoppers, rows, weights, parameters.context_strength)
     # A sparse product: with np.add.at, 32 queries of 150 events (d = 327) took 36 ms in all, with this 16.
-    shares = sparse.csr_matrix((weights, (rows, at)), shape=(len(shoppers), len(vectors)))
-    summed = np.asarray(shares @ vectors, np.float32)
+    summed = np.zeros((len(shoppers), blocks[0].shape[1]), np.float32)
+    first = 0
+    for vectors in blocks:
+        here = (at >= first) & (at < first + len(vectors))
+        shares = sparse.csr_matrix((weights[here], (rows[here], at[here] - first)), (len(shoppers), len(vectors)))
+        summed += shares @ vectors
+        first += len(vectors)
     lengths = np.linalg.norm(summed, axis=1)
     speaks = lengths > 0
     summed[speaks] /= lengths[speaks, None]

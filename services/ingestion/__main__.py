@@ -1,5 +1,6 @@
 """
-`python -m services.ingestion --data DIR --address HOST:PORT --redis URL`: persist the event stream, until SIGTERM.
+`python -m services.ingestion --data DIR --address HOST:PORT --redis URL`: persist the event stream and the
+catalogue's changes, and give new items their keys, until SIGTERM.
 
 Health is SERVING while the stream can be read.
 
@@ -17,7 +18,9 @@ from pathlib import Path
 
 from services.chassis.health import CannotListen, HealthyServer, stop_on_signals
 from services.chassis.telemetry import start_logging
+from services.ingestion.catalogue import CatalogueFollower, CatalogueLog
 from services.ingestion.consume import Consumer, connect
+from services.ingestion.keys import Keys
 from services.ingestion.sinks import ParquetLog
 
 EXAMPLE = "example: python -m services.ingestion --data .tutti/shop --address 127.0.0.1:50060 --redis redis://…:6379/0"
@@ -44,17 +47,31 @@ async def _run(arguments: argparse.Namespace) -> None:
     client = connect(arguments.redis)
     sink = ParquetLog(arguments.data / "event_log")
     consumer = Consumer(client, sink, arguments.consumer, log, on_connected=server.set_ready)
+    # A connection of its own: both wait inside Redis.
+    catalogue_client = connect(arguments.redis)
+    follower = CatalogueFollower(catalogue_client, Keys(arguments.data), CatalogueLog(arguments.data), log)
     try:
-        await consumer.run(stop)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(consumer.run(stop))
+            group.create_task(follower.run(stop))
     finally:
         await server.drain()
         await client.aclose()
-    log.info("stopped", events_written=consumer.events_written, dead_letters=consumer.dead_letters)
+        await catalogue_client.aclose()
+    log.info(
+        "stopped",
+        events_written=consumer.events_written,
+        dead_letters=consumer.dead_letters,
+        keys_given=follower.keys_given,
+        changes_written=follower.changes_written,
+    )
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m services.ingestion", description=__doc__, epilog=EXAMPLE)
-    parser.add_argument("--data", type=Path, required=True, help="data directory; event_log/ is made inside")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="data directory; event_log/ and catalogue_log/ are made inside"
+    )
     parser.add_argument("--address", required=True, help="host:port of the gRPC health service")
     parser.add_argument("--redis", required=True, help="URL of the Redis that holds the stream")
     parser.add_argument(

@@ -26,6 +26,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from protos.catalogue import ITEMS, STREAM
+
 MARKER = "tutti:seeded"
 
 EXAMPLE = "example: python -m services.ingestion.seed --data .tutti/shop --redis redis://127.0.0.1:6379/0"
@@ -100,6 +102,9 @@ def seed(data: Path, redis_url: str, is_replacing: bool = False) -> bool:
                     "use another database, or --replace to drop its histories"
                 )
             _forget(client)
+        elif found.events and found.events != wanted.events:
+            # The data was made anew, its items with it: what was changed before is in it or is not meant.
+            client.delete(ITEMS, STREAM)
         client.delete(MARKER)  # whoever is stopped half-way starts again
         n_rows = _materialise(data, redis_url, began_at)
         _say(f"features: {n_rows} rows", began_at)
@@ -163,6 +168,7 @@ def _forget(client: Any) -> None:
     for pattern in ("tutti:history:*", "tutti:shown:*", "tutti:watermark:*", "tutti:slates:*"):
         for key in client.scan_iter(pattern, count=1000):
             client.delete(key)
+    client.delete(ITEMS, STREAM)
 
 
 def _say(text: str, began_at: float) -> None:

@@ -105,18 +105,28 @@ class ParquetLog:
         columns = {name: [event.columns[name] for event in events] for name in SCHEMA.names}
         folder = self._folder / f"date={day}"
         folder.mkdir(parents=True, exist_ok=True)
-        final = folder / f"part-{_sortable_id()}.parquet"
-        # A leading dot: Parquet readers skip such files when they list a dataset.
-        partial = folder / f".{final.name}.partial"
-        try:
-            pq.write_table(pa.table(columns, schema=SCHEMA), partial, compression="zstd", coerce_timestamps="us")
-            _to_disk(partial)
-            partial.replace(final)
-            _to_disk(folder)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
-        return final
+        return add_part(folder, pa.table(columns, schema=SCHEMA))
+
+
+def add_part(folder: Path, table: pa.Table) -> Path:
+    """
+    *table* as one more file of *folder*, there whole or not at all, and on the disk. Names sort by time of writing.
+
+    Raises:
+        OSError: nothing is visible.
+    """
+    final = folder / f"part-{_sortable_id()}.parquet"
+    # A leading dot: Parquet readers skip such files when they list a dataset.
+    partial = folder / f".{final.name}.partial"
+    try:
+        pq.write_table(table, partial, compression="zstd", coerce_timestamps="us")
+        _to_disk(partial)
+        partial.replace(final)
+        _to_disk(folder)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    return final
 
 
 def _value(name: str, value: Any) -> Any:

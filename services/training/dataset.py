@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from protos import vocabulary
+from protos import artefacts, vocabulary
 from protos.arrays import Rows
 from protos.history import MAX_ENTRIES
 from protos.tutti.v1 import common_pb2
@@ -180,6 +180,11 @@ def load(data: Path) -> Dataset:
         (TYPE_CODES.get(t, 0) for t in table.column("event_type").to_pylist()), np.uint8, table.num_rows
     )
     info = json.loads((data / INFO_FILE).read_text(encoding="utf-8")) if (data / INFO_FILE).is_file() else {}
+    # The catalogue may have changed since the data was made (services/training/catalogue_log.py).
+    files = {
+        name: artefacts.sha256_of(data / name) if name == ITEMS_FILE else of
+        for name, of in info.get("sha256", {}).items()
+    }
     return Dataset(
         item_ids=ids,
         user_ids=user_ids,
@@ -191,7 +196,7 @@ def load(data: Path) -> Dataset:
         sessions=sessions[order],
         # A microsecond after the last event, so that `before(until)` is everything.
         until_us=int(at_us.max()) + 1,
-        files=dict(info.get("sha256", {})),
+        files=files,
     )
 
 

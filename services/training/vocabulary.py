@@ -30,6 +30,11 @@ def maintain(data: Path) -> list[str]:
             raise DatasetUnusable(
                 f"no {name} in {data}; `tutti data synth --out {data}` or `tutti data import` makes one"
             )
+    with vocabulary.sole_writer(data):
+        return _maintained(data)
+
+
+def _maintained(data: Path) -> list[str]:
     path = data / vocabulary.FILE_NAME
     ids = vocabulary.read(path) if path.is_file() else []
     known = set(ids)

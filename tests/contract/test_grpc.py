@@ -39,7 +39,7 @@ async def channel(toy):
 
 @pytest.fixture
 def source(channel):
-    return GrpcSource("toy", [channel], N_ITEMS, "vocabulary-1", lambda: NOW_S)
+    return GrpcSource("toy", [channel], lambda: N_ITEMS, "vocabulary-1", lambda: NOW_S)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ async def test_a_server_that_hangs_is_left_at_the_deadline(source, toy):
 
 async def test_a_server_that_is_not_there_is_unavailable():
     async with open_channel(f"127.0.0.1:{free_port()}") as channel:
-        loss, _ = await the_loss(retrieve(GrpcSource("toy", [channel], N_ITEMS, "", lambda: NOW_S)))
+        loss, _ = await the_loss(retrieve(GrpcSource("toy", [channel], lambda: N_ITEMS, "", lambda: NOW_S)))
 
     assert loss is Loss.UNAVAILABLE
 
@@ -121,7 +121,7 @@ async def test_something_else_on_the_port_is_unavailable():
 
     server = await asyncio.start_server(greets, "127.0.0.1", 0)
     async with server, open_channel(f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as channel:
-        loss, _ = await the_loss(retrieve(GrpcSource("toy", [channel], N_ITEMS, "", lambda: NOW_S)))
+        loss, _ = await the_loss(retrieve(GrpcSource("toy", [channel], lambda: N_ITEMS, "", lambda: NOW_S)))
 
     assert loss is Loss.UNAVAILABLE
 

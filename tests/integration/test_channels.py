@@ -28,7 +28,7 @@ STAGE = Stage(cap_ms=60, reserve_after_ms=0, grace_ms=4)
 
 
 def a_source(*channels):
-    return GrpcSource("toy", channels, 50, "", lambda: 0.0)
+    return GrpcSource("toy", channels, lambda: 50, "", lambda: 0.0)
 
 
 def retrieve(source, timeout_s, replica=0):

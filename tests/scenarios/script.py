@@ -7,6 +7,7 @@ The language of the transcripts, and how a slate reads in them. One command a li
     event SUBJECT TYPE ITEM [ID]                 view click impression add_to_cart remove_from_cart purchase
     slow NAME 90ms · hang NAME · lose NAME LOSS · heal NAME
     sell-out ITEM … · restock ITEM …             and the catalogue is read anew
+    reprice ITEM PRICE · delete ITEM … · put ITEM CATEGORY PRICE   the catalogue changes while the shop is open
     rule NAME ACTION ITEM … [WORD=VALUE …]       position=1 factor=2 places=3 from=5s until=10s (from now) on=home,cart
                                                   shopper=known; beside those there are
     no-rules                                     another file, which is empty
@@ -20,6 +21,7 @@ NAME: collaborative_filtering content_based reranking user slate_cache. The shop
 from datetime import UTC, datetime
 
 from orchestrator.core.model import Diversity, ItemFilter, Loss, Placement, Query, Slate
+from protos.catalogue import ItemState
 from tests.support import builders
 from tests.support.virtual_clock import advance, monotonic, wall
 from tests.support.worlds import FOREVER, World
@@ -71,6 +73,20 @@ class Stage:
     async def _restock(self, *items: str) -> None:
         self.world.sold_out -= set(map(int, items))
         self.world.open()
+
+    async def _reprice(self, item: str, price: str) -> None:
+        self._change(int(item), {**(self.world.catalogue.document(f"i{int(item):02d}") or {}), "price": float(price)})
+
+    async def _delete(self, *items: str) -> None:
+        for item in items:
+            self._change(int(item), None)
+
+    async def _put(self, item: str, category: str, price: str) -> None:
+        self._change(int(item), {"title": f"Item {item}", "category": category, "price": float(price)})
+
+    def _change(self, key: int, document: dict | None) -> None:
+        catalogue = self.world.catalogue
+        catalogue.apply([ItemState(f"i{key:02d}", catalogue.n_changes + 1, key, document)])
 
     async def _rule(self, name: str, action: str, *words: str) -> None:
         items = [f"i{int(word):02d}" for word in words if "=" not in word]

@@ -106,13 +106,13 @@ class System:
 
 
 @contextlib.contextmanager
-def running(data: Path, root: Path = ROOT, env: Mapping[str, str] | None = None) -> Iterator[System]:
-    """`tutti up` on *data* until it is ready; stopped at the end, with nothing left behind."""
+def running(data: Path, root: Path = ROOT, env: Mapping[str, str] | None = None, *options: str) -> Iterator[System]:
+    """`tutti up` on *data* with *options* until it is ready; stopped at the end, with nothing left behind."""
     port = free_port()
     log = data / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.cli", "up", "--data", str(data), "--port", str(port)],
+            [sys.executable, "-m", "orchestrator.cli", "up", "--data", str(data), "--port", str(port), *options],
             cwd=root,
             env=environment(root, env),
             stdout=output,

@@ -10,6 +10,7 @@ from orchestrator.adapters.rules_file import MAX_RULES, RulesError, RulesFile, b
 from orchestrator.core.model import ItemFilter, Placement
 from orchestrator.core.rules import Action, Feature, Rule, Shopper, When
 from orchestrator.telemetry import new_metrics
+from protos.catalogue import ItemState
 from tests.support.worlds import BRANDS, a_catalogue
 
 PIN = '[[rules]]\nname = "p"\naction = "pin"\nposition = 2\nitems = { ids = ["i03"] }\n'
@@ -212,6 +213,18 @@ class TestAFileThatChanges:
         assert self.names(rules) == ["h", "p"]
         assert len(before) == 1, "who is using the old one goes on with it"
         assert self.loads(metrics, "taken") == 1
+
+    def test_what_rules_reach_is_looked_up_again_when_the_catalogue_has_changed(self, path, metrics):
+        catalogue = a_catalogue()
+        rules = RulesFile(path, lambda rules: bound(rules, catalogue), metrics, lambda: catalogue.n_changes)
+        before = rules()
+        catalogue.apply([ItemState("i40", 1, 40, {"title": "New"})])
+
+        rules.look()
+
+        assert [len(book.reaches[0].mask) for book in (before, rules())] == [40, 41]
+        assert rules.look() is None
+        assert self.loads(metrics, "taken") == 0
 
     def test_a_file_that_did_not_change_is_not_read_again(self, rules):
         before = rules()

@@ -38,11 +38,12 @@ function fields(name, schemas, seen) {
 function tryOut(path, method, operation) {
   const answer = make("pre", { hidden: true, tabIndex: 0 });
   const target = make("input", { value: path, className: "grow", ariaLabel: "address" });
-  const content = operation.requestBody?.content?.["application/json"];
+  const [type, content] = Object.entries(operation.requestBody?.content || {})[0] || [];
   const body = content ? make("textarea", { spellcheck: false, ariaLabel: "body" }) : null;
   const row = make("div", { className: "row" });
   for (const [name, example] of Object.entries(content?.examples || {})) {
-    const text = JSON.stringify(example.value, null, 2);
+    // One item a line: an object over several lines would be several.
+    const text = JSON.stringify(example.value, null, type.endsWith("ndjson") ? 0 : 2);
     if (!body.value) body.value = text;
     const pick = make("button", { type: "button", className: "quiet", textContent: name });
     pick.addEventListener("click", () => { body.value = text; });
@@ -54,7 +55,7 @@ function tryOut(path, method, operation) {
     answer.textContent = "…";
     try {
       const init = { method: method.toUpperCase() };
-      if (body) Object.assign(init, { body: body.value, headers: { "content-type": "application/json" } });
+      if (body) Object.assign(init, { body: body.value, headers: { "content-type": type } });
       const response = await fetch(target.value, init);
       const text = await response.text();
       let shown = text;
@@ -74,7 +75,7 @@ async function main() {
   const schemas = api.components.schemas;
   document.getElementById("about").textContent = api.info.description;
   const calls = Object.entries(api.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => {
-    const asked = operation.requestBody?.content?.["application/json"]?.schema?.$ref?.split("/").pop();
+    const asked = Object.values(operation.requestBody?.content || {})[0]?.schema?.$ref?.split("/").pop();
     const success = Object.entries(operation.responses).find(([status]) => status.startsWith("2"));
     const given = success?.[1].content?.["application/json"]?.schema?.$ref?.split("/").pop();
     const parameters = (operation.parameters || []).map((one) => make("tr", {},

@@ -8,10 +8,12 @@ Importers of public data: one module a source, one way through for all of them.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from protos import catalogue_log
 from services.training.importers import amazon_reviews, canonical, movielens, online_retail, retailrocket
 from services.training.importers.base import Importer, Options, Progress, Silent
 from services.training.importers.errors import DatasetError, OutputBusy
@@ -69,4 +71,6 @@ def import_dataset(
         written = finish(staging, importer, path, folder, shown)
         # dataset.json last: whoever finds it finds the files it describes.
         publish([written.events, written.items, written.dataset], out)
+    # What was changed in the catalogue that was replaced is in the new one, or is not meant.
+    shutil.rmtree(out / catalogue_log.FOLDER, ignore_errors=True)
     return written.report

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from orchestrator import settings as tree
+from orchestrator.adapters.catalogue import Catalogue
+from orchestrator.adapters.memory import MemoryItems
 from orchestrator.bootstrap import Running
 from orchestrator.core.lag import Lag
 from orchestrator.core.model import Event, Level, Loss, Query, Rung, Slate, SlateItem, SourceReport, StageList
@@ -25,22 +27,18 @@ from orchestrator.telemetry import metrics
 ITEM_IDS = [f"item-{i}" for i in range(9)] + ["shelf/9 <b>ü</b>"]
 
 
-class ShopTwin:
+class ShopTwin(Catalogue):
     """A catalogue of ITEM_IDS; key = position."""
 
     def __init__(self) -> None:
-        self.size = len(ITEM_IDS)
-        self.digest = "digest"
-        self.popular = np.arange(self.size, dtype=np.int32)
-
-    def key_of(self, item_id: str) -> int | None:
-        return ITEM_IDS.index(item_id) if item_id in ITEM_IDS else None
-
-    def id_of(self, key: int) -> str:
-        return ITEM_IDS[key]
-
-    def properties(self, key: int) -> dict[str, object]:
-        return {"title": f"Mug {key}", "category": "Home > Mugs", "brand": "tutti", "price": 1.5 + key}
+        n = len(ITEM_IDS)
+        columns = {
+            "title": [f"Mug {key}" for key in range(n)],
+            "category": ["Home > Mugs"] * n,
+            "brand": ["tutti"] * n,
+            "price": [1.5 + key for key in range(n)],
+        }
+        super().__init__(ITEM_IDS, columns, np.arange(n, dtype=np.int32))
 
 
 @dataclass
@@ -140,7 +138,7 @@ def settings(tmp_path: Path) -> tree.Settings:
 
 @pytest.fixture
 def running(settings: tree.Settings) -> RunningTwin:
-    return RunningTwin(settings, PipelineTwin(), ShopTwin(), LogTwin(), {}, True, loop=LoopTwin())
+    return RunningTwin(settings, PipelineTwin(), ShopTwin(), LogTwin(), {}, True, loop=LoopTwin(), items=MemoryItems())
 
 
 @pytest.fixture

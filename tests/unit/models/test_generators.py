@@ -196,7 +196,8 @@ def test_a_catalogue_without_words_categories_or_prices_has_no_vectors(tmp_path)
     from services.content_based.model import Parameters
     from services.training.dataset import Items
 
-    vectors = cb_train.item_vectors(Items(blank, blank, blank, blank, np.full(3, np.nan, np.float32)), Parameters(), 7)
+    items = cb_train.described(Items(blank, blank, blank, blank, np.full(3, np.nan, np.float32)))
+    vectors = cb_train.fitted(items, Parameters(), 7).vectors(items)
 
     assert vectors.shape[0] == 3
     assert not vectors.any()

@@ -10,9 +10,10 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from services.content_based.encoder import Described
 from services.content_based.model import Parameters
 from services.content_based.sentences import MODEL_FILE, TOKENIZER_FILE, EncoderUnusable, SentenceEncoder
-from services.content_based.train import fit, item_vectors
+from services.content_based.train import fit, fitted
 from tests.support.small_dataset import a_dataset
 
 WORDS = {"[PAD]": 0, "[UNK]": 1, "red": 2, "mug": 3, "lamp": 4}
@@ -72,14 +73,12 @@ def test_a_graph_that_wants_something_else_is_refused_by_the_name_of_it(tmp_path
 
 
 def test_item_vectors_follow_the_encoder(tmp_path):
-    items = a_dataset().items
-    used = Parameters(sentence_encoder=str(an_encoder(tmp_path / "encoder")), text_weight=1.0, category_weight=0.0,
-                      brand_weight=0.0, price_weight=0.0)  # fmt: skip
+    used = Parameters(sentence_encoder=str(an_encoder(tmp_path)), category_weight=0, brand_weight=0, price_weight=0)
+    items = Described(["red mug", "lamp"], ["", "lamp"], [""] * 2, [""] * 2, np.full(2, np.nan, np.float32))
 
-    vectors = item_vectors(items, used, 7, SentenceEncoder(tmp_path / "encoder"))
+    vectors = fitted(items, used, 7).vectors(items)
 
-    assert vectors.shape[0] == len(items.titles)
-    assert np.isfinite(vectors).all()
+    np.testing.assert_allclose(vectors, [[0.5**0.5, 0.5**0.5], [0, -1]], atol=1e-6)
 
 
 def test_the_encoder_goes_with_the_model(tmp_path):
