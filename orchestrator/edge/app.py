@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from orchestrator import bootstrap
 from orchestrator.bootstrap import Running
-from orchestrator.edge import openapi, operations, routes
+from orchestrator.edge import openapi, operations, people, routes
 from orchestrator.edge.admission import Admission
 from orchestrator.edge.middleware import Edge, Gate
 from orchestrator.edge.pages import pages
@@ -48,7 +48,7 @@ def create_app(settings: Settings, start: Start = bootstrap.run, admission: Admi
         # FastAPI would look for an OpenTelemetry provider on every request; ours is orchestrator/telemetry.py.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    for (path, method), handler in {**routes.HANDLERS, **operations.HANDLERS, **pages()}.items():
+    for (path, method), handler in {**routes.HANDLERS, **people.HANDLERS, **operations.HANDLERS, **pages()}.items():
         # Starlette answers HEAD wherever there is GET.
         app.router.add_route(path, handler, methods=[method], include_in_schema=False)
     app.add_exception_handler(Problem, on_problem)

@@ -170,3 +170,22 @@ class EventsRequest(Strict):
     """A batch of events; each stands alone, a bad one does not hold back the others."""
 
     events: list[EventDocument] = Field(min_length=1)
+
+
+class MergeRequest(Strict):
+    """A visitor who turned out to be a user."""
+
+    visitor_id: Id
+    user_id: Id
+
+
+class UserPath(Strict):
+    """The path of /v1/users/{user_id}."""
+
+    user_id: Id
+
+
+class VisitorPath(Strict):
+    """The path of /v1/visitors/{visitor_id}."""
+
+    visitor_id: Id

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from orchestrator import settings as tree
+from orchestrator.adapters.memory import MemoryPeople
 from orchestrator.bootstrap import Running
 from orchestrator.core.lag import Lag
 from orchestrator.core.model import Event, Level, Loss, Query, Rung, Slate, SlateItem, SourceReport, StageList
@@ -23,6 +24,9 @@ from orchestrator.ports import DependencyError
 from orchestrator.telemetry import metrics
 
 ITEM_IDS = [f"item-{i}" for i in range(9)] + ["shelf/9 <b>ü</b>"]
+
+SHOP_NOW = 1_772_366_400.0
+"""What time it is in the shop, 2026-03-01: the moments of these tests are not to grow old."""
 
 
 class ShopTwin:
@@ -115,6 +119,9 @@ class LogTwin:
     async def watermark(self, subject: str) -> int:
         return sum(event.subject == subject for event in self.events.values())
 
+    async def durability(self) -> str:
+        return "ok"
+
 
 @dataclass
 class LoopTwin:
@@ -140,7 +147,17 @@ def settings(tmp_path: Path) -> tree.Settings:
 
 @pytest.fixture
 def running(settings: tree.Settings) -> RunningTwin:
-    return RunningTwin(settings, PipelineTwin(), ShopTwin(), LogTwin(), {}, True, loop=LoopTwin())
+    return RunningTwin(
+        settings,
+        PipelineTwin(),
+        ShopTwin(),
+        LogTwin(),
+        {},
+        True,
+        loop=LoopTwin(),
+        people=MemoryPeople(),
+        shop_now=lambda: SHOP_NOW,
+    )
 
 
 @pytest.fixture
