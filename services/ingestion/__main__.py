@@ -17,7 +17,8 @@ from pathlib import Path
 
 from services.chassis.health import CannotListen, HealthyServer, stop_on_signals
 from services.chassis.telemetry import start_logging
-from services.ingestion.consume import Consumer, connect
+from services.ingestion.consume import DEAD, GROUP, STREAM, Consumer, connect
+from services.ingestion.redact import Redactor
 from services.ingestion.sinks import ParquetLog
 
 EXAMPLE = "example: python -m services.ingestion --data .tutti/shop --address 127.0.0.1:50060 --redis redis://…:6379/0"
@@ -43,7 +44,8 @@ async def _run(arguments: argparse.Namespace) -> None:
     log.info("listening", address=address)
     client = connect(arguments.redis)
     sink = ParquetLog(arguments.data / "event_log")
-    consumer = Consumer(client, sink, arguments.consumer, log, on_connected=server.set_ready)
+    redactor = Redactor(client, STREAM, GROUP, DEAD, arguments.data, log)
+    consumer = Consumer(client, sink, arguments.consumer, log, on_connected=server.set_ready, redactor=redactor)
     try:
         await consumer.run(stop)
     finally:

@@ -85,6 +85,7 @@ def seed(data: Path, redis_url: str, is_replacing: bool = False) -> bool:
         redis.exceptions.RedisError: Redis is not there or refuses.
     """
     began_at = time.monotonic()
+    _without_erased(data, began_at)
     wanted = fingerprint(data)
     with redis.Redis.from_url(
         redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0)
@@ -139,6 +140,16 @@ def fingerprint(data: Path) -> Fingerprint:
         events=hashlib.sha256((data / "dataset.json").read_bytes()).hexdigest()[:16],
         features=features.hexdigest()[:16],
     )
+
+
+def _without_erased(data: Path, began_at: float) -> None:
+    """Nobody who was erased comes back with an empty store."""
+    from protos import redactions
+
+    if (data / redactions.FILE_NAME).is_file():
+        from services.training import redaction
+
+        _say(f"erased people: {redaction.honour(data)} rows removed", began_at)
 
 
 def _materialise(data: Path, redis_url: str, began_at: float) -> int:

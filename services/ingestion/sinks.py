@@ -110,9 +110,9 @@ class ParquetLog:
         partial = folder / f".{final.name}.partial"
         try:
             pq.write_table(pa.table(columns, schema=SCHEMA), partial, compression="zstd", coerce_timestamps="us")
-            _to_disk(partial)
+            to_disk(partial)
             partial.replace(final)
-            _to_disk(folder)
+            to_disk(folder)
         except OSError:
             partial.unlink(missing_ok=True)
             raise
@@ -142,7 +142,7 @@ def _sortable_id() -> str:
     return f"{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(6)}"
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
     """What is acknowledged must survive a power cut: file first, then the name in its folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

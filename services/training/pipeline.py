@@ -27,7 +27,7 @@ import pandas as pd
 from protos import artefacts
 from protos.artefacts import Artefact
 from services.chassis.model import Generator, RerankQueries, Resources
-from services.training import admission, features, lessons, popular, registry, sample, vocabulary
+from services.training import admission, features, lessons, popular, redaction, registry, sample, vocabulary
 from services.training import dataset as datasets
 from services.training.dataset import Dataset, iso
 from services.training.lessons import Lesson
@@ -106,6 +106,7 @@ def train(
     check(sources)
     run = _Run(data, sources, seed, progress)
     with run.step("reading the data"):
+        redaction.honour(data)
         vocabulary.maintain(data)
         everything = datasets.load(data)
         if until is not None:
