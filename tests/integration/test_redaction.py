@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from contextlib import asynccontextmanager
 
 import pyarrow.dataset as ds
@@ -56,9 +57,9 @@ async def edge(url):
         yield an_event_log(found), people_of(found)
 
 
-async def send(edge, *events, now_us=1_772_366_400_000_000):
+async def send(edge, *events, now_us=None):
     documents = [{"event_type": "view", **event} for event in events]
-    accepted, rejected = judge(documents, NoItems(), now_us)
+    accepted, rejected = judge(documents, NoItems(), now_us or time.time_ns() // 1000)
     assert not rejected
     assert all(await edge[0].append(accepted))
 

@@ -20,7 +20,7 @@ from orchestrator.core.lag import Lag
 from orchestrator.core.model import Event, Level, Loss, Query, Rung, Slate, SlateItem, SourceReport, StageList
 from orchestrator.edge.admission import Admission
 from orchestrator.edge.app import create_app
-from orchestrator.ports import DependencyError
+from orchestrator.ports import DependencyError, People
 from orchestrator.telemetry import metrics
 
 ITEM_IDS = [f"item-{i}" for i in range(9)] + ["shelf/9 <b>ü</b>"]
@@ -132,9 +132,11 @@ class LoopTwin:
 
 @dataclass
 class RunningTwin(Running):
-    """Checks without dependencies."""
+    """Checks without dependencies; people on a store of their own."""
 
     found: dict[str, str] = field(default_factory=lambda: {"popular": "ok", "redis": "unavailable"})
+    people: People = field(default_factory=MemoryPeople, kw_only=True)
+    shop_now: Callable[[], float] = lambda: SHOP_NOW
 
     async def checks(self) -> dict[str, str]:
         return self.found
@@ -147,17 +149,7 @@ def settings(tmp_path: Path) -> tree.Settings:
 
 @pytest.fixture
 def running(settings: tree.Settings) -> RunningTwin:
-    return RunningTwin(
-        settings,
-        PipelineTwin(),
-        ShopTwin(),
-        LogTwin(),
-        {},
-        True,
-        loop=LoopTwin(),
-        people=MemoryPeople(),
-        shop_now=lambda: SHOP_NOW,
-    )
+    return RunningTwin(settings, PipelineTwin(), ShopTwin(), LogTwin(), {}, True, loop=LoopTwin())
 
 
 @pytest.fixture
