@@ -171,8 +171,8 @@ def _histories(data: Path, client: Any) -> tuple[int, int]:
 
 def _forget(client: Any) -> None:
     """Drop what only makes sense with another shop's keys. Features are overwritten or never read."""
-    for pattern in ("tutti:history:*", "tutti:shown:*", "tutti:watermark:*", "tutti:slates:*"):
-        for key in client.scan_iter(pattern, count=1000):
+    for kind in ("history", "shown", "watermark", "slates", "identity", "visitors"):
+        for key in client.scan_iter(f"tutti:{kind}:*", count=1000):
             client.delete(key)
 
 
