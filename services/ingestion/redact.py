@@ -121,11 +121,20 @@ class Redactor:
     ) -> None:
         self._client, self._stream, self._group, self._dead = client, stream, group, dead
         self._data, self._log = data, log
+        self._unreadable: set[bytes] = set()
 
     async def orders(self) -> list[Order]:
-        """What waits, the oldest first; one page, the rest next time."""
+        """What waits, the oldest first; one page, the rest next time. What is no order stays, for people to look at."""
         entries: Any = await self._client.xrange(REDACTIONS, count=PAGE)
-        return [_order(entry_id, fields) for entry_id, fields in entries]
+        found = []
+        for entry_id, fields in entries:
+            try:
+                found.append(_order(entry_id, fields))
+            except (KeyError, ValueError) as error:
+                if entry_id not in self._unreadable:
+                    self._unreadable.add(entry_id)
+                    self._log.error("redaction unreadable", entry=entry_id.decode(), reason=repr(error))
+        return found
 
     async def is_consumed(self, order: Order) -> bool:
         """Whether every entry from before the erasure was read, and is held by no consumer of the group."""

@@ -307,3 +307,18 @@ async def test_two_consumers_carry_out_every_order_once_between_them(url, client
 
     assert {user for _, user, _ in logged(tmp_path)} == {f"u{n}" for n in range(1, 40, 2)}
     assert len(redactions.read(tmp_path).erased_at_us) == 20
+
+
+async def test_an_order_that_nobody_can_read_holds_back_no_other(url, client, edge, tmp_path):
+    await client.xadd(REDACTIONS, {"users": "otto"})
+    await send(edge, {"event_id": "1", "user_id": "erika"})
+    await edge[1].erase("u:erika")
+
+    async with consuming(url, tmp_path):
+
+        async def only_that_one_is_left():
+            return await client.xlen(REDACTIONS) == 1
+
+        await until(only_that_one_is_left)
+
+    assert logged(tmp_path) == []
