@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from protos import artefacts, redactions, vocabulary
+from services.ingestion import seed
 from services.training import dataset as datasets
-from services.training import redaction
+from services.training import pipeline, redaction, sources
 
 DAY_US = 86_400_000_000
 
@@ -130,3 +131,25 @@ def test_somebody_unknown_here_changes_no_file(data):
     assert redaction.honour(data) == 0
 
     assert {path: path.stat().st_mtime_ns for path in data.rglob("*") if path.is_file()} == before
+
+
+def test_a_training_begins_with_it(data):
+    redactions.add(data, ["erika"], [], 100 * DAY_US)
+    (data / "items.parquet").unlink()
+
+    with pytest.raises(datasets.DatasetUnusable):
+        pipeline.train(data, sources.configured())
+
+    assert people_in(data)["events.parquet"] == {"anna"}
+
+
+def test_a_seeding_begins_with_it(data):
+    redactions.add(data, ["erika"], [], 100 * DAY_US)
+
+    (data / vocabulary.FILE_NAME).unlink()
+
+    # Ends at once: nothing was trained, and no Redis is asked.
+    with pytest.raises(seed.NotSeeded):
+        seed.seed(data, "redis://127.0.0.1:1/0")
+
+    assert people_in(data)["events.parquet"] == {"anna"}
