@@ -33,6 +33,7 @@ from orchestrator.adapters.grpc_reranker import GrpcReranker
 from orchestrator.adapters.grpc_sources import GrpcSource
 from orchestrator.adapters.redis_events import RedisEvents
 from orchestrator.adapters.redis_items import RedisItems
+from orchestrator.adapters.redis_people import RedisPeople
 from orchestrator.adapters.redis_pipeline import Address, RedisPipeline
 from orchestrator.adapters.redis_slates import RedisSlates
 from orchestrator.adapters.rules_file import RulesError, RulesFile, bound
@@ -50,6 +51,7 @@ from orchestrator.ports import (
     EventLog,
     FeatureReader,
     ItemStore,
+    People,
     Reranker,
     SlateCache,
 )
@@ -78,6 +80,7 @@ class Overrides:
     features: FeatureReader | None = None
     slates: SlateCache | None = None
     events: EventLog | None = None
+    people: People | None = None
     catalogue: Catalogue | None = None
     items: ItemStore | None = None
     metrics: Metrics | None = None
@@ -90,6 +93,7 @@ class Running:
     A running orchestrator, as the edge and the batch command see it.
 
     is_draining: the process was told to stop; who asks is still answered, but should go elsewhere next.
+    shop_now: the shop's clock, seconds since the epoch; not ours where old data is served.
     """
 
     settings: Settings
@@ -101,6 +105,8 @@ class Running:
     is_draining: bool = False
     loop: LoopWatch = field(default_factory=LoopWatch)
     items: ItemStore | None = None
+    people: People = field(kw_only=True)
+    shop_now: Callable[[], float] = time.time
 
     async def checks(self) -> dict[str, str]:
         """Dependency → "ok", or why it is not. Only `popular` gates readiness: slates go out without the rest."""
@@ -113,6 +119,7 @@ class Running:
         try:
             await self.events.watermark("u:")
             found["redis"] = "ok"
+            found["events"] = await self.events.durability()
         except DependencyError as error:
             found["redis"] = error.loss.value
         return found
@@ -177,16 +184,20 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
         _know_dependencies(guard, settings, channels)
         pipeline = Pipeline(settings, parts, _made_by(settings, catalogue))
         stack.push_async_callback(pipeline.drain)
+        events = given.events or RedisEvents(redis, settings.events, settings.retention)
         running = Running(
             settings,
             pipeline,
             catalogue,
-            given.events or RedisEvents(redis),
+            events,
             channels,
             loop=loop,
             items=given.items or RedisItems(redis),
+            people=given.people or RedisPeople(redis, plan, settings.retention),
+            shop_now=now,
         )
         await _warm_up(running)
+        await _say_how_durable(events)
         # Not before: loading and the full collection of the warm-up are stalls that nobody waits for.
         loop.start()
         if settings.guard.enabled:
@@ -233,6 +244,15 @@ async def _warm_up(running: Running) -> None:
     gc.freeze()
     running.is_ready = True
     log.info("ready", items=running.catalogue.size, sources=[source.name for source in running.settings.sources])
+
+
+async def _say_how_durable(events: EventLog) -> None:
+    try:
+        found = await events.durability()
+    except DependencyError:
+        return  # a Redis that is away is told of by /readyz and by every batch
+    if found != "ok":
+        log.warning("events_not_durable", reason=found)
 
 
 async def _connected(channel: grpc.aio.Channel) -> None:
@@ -365,6 +385,6 @@ def _made_by(settings: Settings, catalogue: Catalogue) -> str:
     for name in [source.name for source in settings.sources] + [settings.reranker.name]:
         versions.append(artefacts.read_aliases(settings.data.path / "models", name).get(ARM, ""))
     made_of = settings.model_dump_json(
-        exclude={"edge", "admission", "guard", "ladder", "redis", "log", "budget", "stages"}
+        exclude={"edge", "admission", "guard", "ladder", "redis", "events", "retention", "log", "budget", "stages"}
     )
     return hashlib.sha256("\n".join([made_of, catalogue.digest, *versions]).encode()).hexdigest()[:16]

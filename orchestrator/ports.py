@@ -29,6 +29,7 @@ from orchestrator.core.model import (
     Retrieved,
     UserContext,
 )
+from orchestrator.core.people import Erased, Held, Merged
 from orchestrator.core.slate_cache import Entry, Found
 from protos.catalogue import ItemState, Outcome, Wish
 
@@ -118,7 +119,31 @@ class EventLog(Protocol):
         """
 
     async def watermark(self, subject: str) -> int:
-        """Events accepted for *subject* so far."""
+        """Events accepted for *subject* so far; never less than before, unless they were erased or have expired."""
+
+    async def durability(self) -> str:
+        """ "ok", or one sentence about what an accepted event would not survive."""
+
+
+class People(Protocol):
+    """One person's traces as a whole: merged, erased, shown. A subject is `u:<user_id>` or `v:<visitor_id>`."""
+
+    async def merge(self, visitor_id: str, user_id: str) -> Merged:
+        """
+        The visitor is the user from now on: what they did, and what events say they do later, is the user's.
+
+        The same again changes nothing. Of a visitor who was another user's, only what comes later is the new one's.
+        """
+
+    async def erase(self, subject: str) -> Erased:
+        """
+        Forget *subject*, and of a user also the visitors merged into them; leave the rest as work for ingestion.
+
+        The same again is harmless. Who comes back is somebody new.
+        """
+
+    async def held(self, subject: str) -> Held:
+        """All that is held online of *subject*; of somebody unknown, nothing."""
 
 
 class ItemStore(Protocol):

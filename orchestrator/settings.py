@@ -111,6 +111,26 @@ class Redis(_Section):
     connect_timeout_ms: float = Field(gt=0)
 
 
+class EventSettings(_Section):
+    wait_replicas: int = Field(ge=0)
+    wait_ms: float = Field(gt=0)
+
+
+class Retention(_Section):
+    user_days: float = Field(gt=0)
+    visitor_days: float = Field(gt=0)
+
+    @property
+    def user_s(self) -> int:
+        """Whole seconds, at least one: what Redis takes."""
+        return max(1, round(self.user_days * 86_400))
+
+    @property
+    def visitor_s(self) -> int:
+        """The same, of a visitor."""
+        return max(1, round(self.visitor_days * 86_400))
+
+
 class Budget(_Section):
     total_ms: float = Field(gt=0)
     reply_ms: float = Field(ge=0)
@@ -236,6 +256,8 @@ class Settings(_Section):
     edge: Edge
     admission: Admission
     redis: Redis
+    events: EventSettings
+    retention: Retention
     budget: Budget
     stages: Stages
     sources: tuple[Source, ...] = Field(min_length=1)
@@ -262,6 +284,16 @@ class Settings(_Section):
             raise ValueError(
                 f"slate_cache.kept_s = {self.slate_cache.kept_s:g} forgets slates that slate_cache.stale_s = "
                 f"{self.slate_cache.stale_s:g} would still serve; raise the one or lower the other"
+            )
+        if self.events.wait_replicas and self.events.wait_ms >= self.redis.event_timeout_ms:
+            raise ValueError(
+                f"events.wait_ms = {self.events.wait_ms:g} is longer than redis.event_timeout_ms = "
+                f"{self.redis.event_timeout_ms:g} waits for any answer; lower the one or raise the other"
+            )
+        if self.retention.user_days < self.retention.visitor_days:
+            raise ValueError(
+                f"retention.user_days = {self.retention.user_days:g} forgets users before visitors, "
+                f"retention.visitor_days = {self.retention.visitor_days:g}; raise the one or lower the other"
             )
         usable_ms = self.budget.total_ms - self.budget.reply_ms
         for name in ("cache", "user", "retrieve", "rerank"):

@@ -1,5 +1,5 @@
 """
-A shopper's history in Redis: native lists of 13-byte entries, newest first, and a counter beside them.
+A shopper's history in Redis: native lists of 13-byte entries, newest first by their own time, with a counter beside.
 
 What the shopper did and what they were shown are two lists of one format: ten pages of twenty impressions would push
 every click out of a single one. Readers get them merged.
@@ -48,6 +48,27 @@ def watermark_key(subject: str) -> bytes:
 def slates_key(subject: str) -> bytes:
     """Redis key of the hash of cached slates; whoever appends to the history deletes it."""
     return b"tutti:slates:" + subject.encode()
+
+
+def identity_key(visitor_id: str) -> bytes:
+    """Redis key of the user id that a merged visitor belongs to; what that visitor does goes to the user's lists."""
+    return b"tutti:identity:" + visitor_id.encode()
+
+
+def visitors_key(user_id: str) -> bytes:
+    """Redis key of the sorted set of visitors merged into *user_id*, by when: whose traces an erasure looks for."""
+    return b"tutti:visitors:" + user_id.encode()
+
+
+REDACTIONS = b"tutti:redactions"
+"""
+Stream of people to be taken out of the event stream and of the event log; an entry is deleted when that is done.
+Fields: `users` and `visitors`, ids joined by newlines (an id holds no control characters); `until`, the last entry of
+the event stream that may be about them; `at_ms`, the moment of the erasure by Redis' clock.
+"""
+
+SEEDED_FOR_S = 400 * 86_400
+"""What seeding writes lives this long without an event; the edge's own default (`retention.user_days`)."""
 
 
 def encode_entries(keys: Sequence[int] | NDArray[np.int32], types: Sequence[int], at_us: Sequence[int]) -> list[bytes]:

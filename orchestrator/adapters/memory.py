@@ -8,7 +8,7 @@ can be told to fail (`fail_with`), and then fails as the real one does: with a D
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +23,7 @@ from orchestrator.core.model import (
     Retrieved,
     UserContext,
 )
+from orchestrator.core.people import MAX_VISITORS, Deed, Erased, Held, HeldSlate, Merged, put_in_place, together
 from orchestrator.core.slate_cache import LEASE_S, Entry, Found
 from orchestrator.ports import DependencyError
 from protos.catalogue import NO_KEY, ItemState, Outcome, Verdict, Wish
@@ -79,7 +80,8 @@ class MemoryReranker(_Breakable):
 @dataclass(slots=True)
 class MemoryStore:
     """
-    What Redis would hold: histories and impressions (newest first), watermarks, slates, leases (token, end), the log.
+    What Redis would hold: histories and impressions (newest first), watermarks, slates, leases (token, end), the log,
+    who a merged visitor is, a user's merged visitors, and what is left for ingestion to redact.
     """
 
     histories: dict[str, list[Event]] = field(default_factory=dict)
@@ -90,6 +92,9 @@ class MemoryStore:
     n_leases: int = 0
     log: list[Event] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
+    identities: dict[str, str] = field(default_factory=dict)
+    visitors: dict[str, list[str]] = field(default_factory=dict)
+    redactions: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -151,21 +156,118 @@ class MemoryEvents(_Breakable):
         self._call()
         return self.store.watermarks.get(subject, 0)
 
+    async def durability(self) -> str:
+        self._call()
+        return "ok"
+
     def _take(self, event: Event) -> bool:
         if event.event_id in self.store.seen:
             return False
         self.store.seen.add(event.event_id)
         self.store.log.append(event)
-        if event.subject is not None:
-            if event.key is not None:
-                lists = self.store.shown if event.type_code == IMPRESSION else self.store.histories
-                history = lists.setdefault(event.subject, [])
-                history.insert(0, event)
-                del history[MAX_ENTRIES:]
-            self.store.watermarks[event.subject] = self.store.watermarks.get(event.subject, 0) + 1
-            self.store.slates.pop(event.subject, None)
-            self.store.leases.pop(event.subject, None)
+        if event.subject is None:
+            return True
+        owner = self._owner(event.subject)
+        if event.key is not None:
+            lists = self.store.shown if event.type_code == IMPRESSION else self.store.histories
+            put_in_place(lists.setdefault(owner, []), event, _moment, MAX_ENTRIES)
+        for subject in {event.subject, owner}:
+            self.store.watermarks[subject] = self.store.watermarks.get(subject, 0) + 1
+            self.store.slates.pop(subject, None)
+            self.store.leases.pop(subject, None)
         return True
+
+    def _owner(self, subject: str) -> str:
+        user = self.store.identities.get(subject[2:]) if subject.startswith("v:") else None
+        return subject if user is None else f"u:{user}"
+
+
+def _moment(event: Event) -> int:
+    return event.at_us
+
+
+@dataclass(slots=True)
+class MemoryPeople(_Breakable):
+    """
+    People on a MemoryStore; share it with MemoryEvents and MemorySlates.
+
+    features: user id → what is held of them, `view__feature` → value.
+    """
+
+    store: MemoryStore = field(default_factory=MemoryStore)
+    features: dict[str, Mapping[str, object]] = field(default_factory=dict)
+
+    async def merge(self, visitor_id: str, user_id: str) -> Merged:
+        self._call()
+        store, theirs, own = self.store, f"v:{visitor_id}", f"u:{user_id}"
+        before = store.identities.get(visitor_id)
+        store.identities[visitor_id] = user_id
+        of_user = store.visitors.setdefault(user_id, [])
+        of_user[:] = [*(v for v in of_user if v != visitor_id), visitor_id][-MAX_VISITORS:]
+        mine, seen = store.watermarks.get(own, 0), store.watermarks.get(theirs, 0)
+        if before == user_id:
+            return Merged(False, 0, mine)
+        moved = 0
+        for lists in (store.histories, store.shown):
+            if left := lists.pop(theirs, []):
+                lists[own] = together(lists.get(own, []), left, _moment, MAX_ENTRIES)
+                moved += len(left)
+        store.watermarks[theirs] = seen + 1
+        store.watermarks[own] = (mine + seen if before is None else max(mine, seen)) + 1
+        for subject in (theirs, own):
+            store.slates.pop(subject, None)
+            store.leases.pop(subject, None)
+        return Merged(True, moved, store.watermarks[own])
+
+    async def erase(self, subject: str) -> Erased:
+        self._call()
+        store, identifier, is_user = self.store, subject[2:], subject.startswith("u:")
+        numbers = (
+            int(is_user and self.features.pop(identifier, None) is not None),
+            len(store.histories.get(subject, ())),
+            len(store.shown.get(subject, ())),
+            len(store.slates.get(subject, ())),
+            store.watermarks.get(subject, 0),
+        )
+        self._forget(subject)
+        if is_user:
+            visitors = tuple(store.visitors.pop(identifier, ()))
+            identities = len(visitors)
+            for visitor in visitors:
+                if store.identities.get(visitor) == identifier:
+                    del store.identities[visitor]
+                    self._forget(f"v:{visitor}")
+        else:
+            visitors, user = (identifier,), store.identities.pop(identifier, None)
+            identities = int(user is not None)
+            if user is not None:
+                store.visitors[user] = [v for v in store.visitors.get(user, ()) if v != identifier]
+        store.redactions.append((identifier if is_user else "", visitors))
+        return Erased(*numbers, identities, redaction=f"{len(store.redactions)}-0")
+
+    async def held(self, subject: str) -> Held:
+        self._call()
+        store, identifier, is_user = self.store, subject[2:], subject.startswith("u:")
+        slates = [entry.slate for entry in store.slates.get(subject, {}).values()]
+        held = [HeldSlate(slate.created_at, tuple(item.key for item in slate.items)) for slate in slates]
+        return Held(
+            features=self.features.get(identifier, {}) if is_user else {},
+            history=_deeds(store.histories.get(subject, ())),
+            shown=_deeds(store.shown.get(subject, ())),
+            watermark=store.watermarks.get(subject, 0),
+            visitor_ids=tuple(store.visitors.get(identifier, ())) if is_user else (),
+            user_id=None if is_user else store.identities.get(identifier),
+            slates=tuple(sorted(held, key=lambda slate: slate.made_at)),
+        )
+
+    def _forget(self, subject: str) -> None:
+        store = self.store
+        for kept in (store.histories, store.shown, store.slates, store.leases, store.watermarks):
+            kept.pop(subject, None)  # type: ignore[attr-defined]  # dictionaries of different values
+
+
+def _deeds(events: Sequence[Event]) -> tuple[Deed, ...]:
+    return tuple(Deed(event.key, event.type_code, event.at_us) for event in events if event.key is not None)
 
 
 @dataclass(slots=True)

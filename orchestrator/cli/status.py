@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,9 @@ from rich.table import Table
 
 from orchestrator.cli.up import default_data
 from orchestrator.supervisor.state import read_status
+
+CHECKS_WITHIN_S = 1.0
+"""Derived: twice what /readyz waits for its checks."""
 
 
 def status(
@@ -26,6 +30,9 @@ def status(
     Orchestrators share the edge's port; the address shown is where one worker is reached alone. A fault proxy's entry
     in the JSON also names what is behind it (upstream) and where it is told what to do (control).
     Nothing running is an empty list, not an error.
+
+    Below the table stands what an orchestrator finds wrong with what it leans on: a Redis, for example, that would not
+    keep events.
 
     Example: tutti status --data .tutti/shop --json
     """
@@ -45,3 +52,21 @@ def status(
         table.add_row(name, process["state"], process["address"], pid, str(process["replica"]))
     Console().print(table)
     typer.echo(f"edge: http://{found['edge']}/")
+    for line in doubts(_checks(str(found["edge"]))):
+        typer.echo(line)
+
+
+def doubts(checks: Mapping[str, str]) -> list[str]:
+    """What an orchestrator says of its dependencies, but for those that are well."""
+    return [f"not ok: {name}: {state}" for name, state in sorted(checks.items()) if state != "ok"]
+
+
+def _checks(edge: str) -> dict[str, str]:
+    import httpx
+
+    try:
+        answer = httpx.get(f"http://{edge}/readyz", timeout=CHECKS_WITHIN_S)
+        return dict(answer.json()["checks"])
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        # Starting, stopping or gone: the table says so.
+        return {}

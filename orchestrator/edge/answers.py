@@ -4,7 +4,7 @@ The shapes of answers, for the OpenAPI document only: nothing is built from thes
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -130,6 +130,73 @@ class ImportAnswer(Answer):
     rejected_count: int
     rejected: list[RejectedLine] = Field(description="the first of them")
     took_ms: float
+
+
+class MergeAnswer(Answer):
+    """What the merge did."""
+
+    is_new: bool = Field(description="false: this visitor belonged to this user already, nothing was changed")
+    moved: int = Field(description="entries of the visitor's history and impressions that are the user's now")
+    watermark: int = Field(description="the user's, afterwards")
+
+
+class HeldEvent(Answer):
+    """One entry of a history."""
+
+    item_id: str | None = Field(description="null: an item this process does not know yet")
+    event_type: Literal["view", "click", "impression", "add_to_cart", "remove_from_cart", "purchase"] | None
+    timestamp: str
+
+
+class RememberedSlate(Answer):
+    """A slate in the cache; which placement it is for is kept as a digest only."""
+
+    made_at: str
+    item_ids: list[str | None]
+
+
+class Held(Answer):
+    """All that the online store holds of one person."""
+
+    features: dict[str, Any] = Field(description="view__feature → value, of users; what the serving model reads")
+    history: list[HeldEvent] = Field(description="what they did, newest first, 200 at most")
+    shown: list[HeldEvent] = Field(description="what they were shown, newest first, 200 at most")
+    watermark: int = Field(description="events accepted")
+    visitor_ids: list[str] = Field(description="of a user: visitors merged into them, the latest last")
+    merged_into: str | None = Field(description="of a visitor: the user they were merged into")
+    slates: list[RememberedSlate]
+    exported_at: str
+
+
+class UserAnswer(Held):
+    """All that the online store holds of a user. The event log is files: docs/api.md says how to ask it."""
+
+    user_id: str
+
+
+class VisitorAnswer(Held):
+    """All that the online store holds of a visitor."""
+
+    visitor_id: str
+
+
+class ErasedNumbers(Answer):
+    """What was found and is gone."""
+
+    features: int = Field(description="1 when there were any")
+    history: int
+    shown: int
+    slates: int
+    watermark: int
+    identities: int = Field(description="visitors that were theirs, or the user a visitor was merged into")
+
+
+class ErasedAnswer(Answer):
+    """What is gone with this answer, and what follows."""
+
+    erased: ErasedNumbers
+    redaction: str = Field(description="names the work that is left, in the log of ingestion")
+    later: list[Literal["event_stream", "event_log", "training_data"]]
 
 
 class FieldProblem(Answer):

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from orchestrator.core.shedding import Priority
-from orchestrator.edge import answers, item_import, items, operations, routes, schemas
+from orchestrator.edge import answers, item_import, items, operations, people, routes, schemas
 from orchestrator.edge.admission import PRIORITY, START, TIMEOUT
 from orchestrator.edge.problems import MEDIA_TYPE, Kind
 from orchestrator.settings import Edge
@@ -45,6 +45,7 @@ class Call:
 
 _BODY = (Kind.INVALID_JSON, Kind.BODY_TOO_LARGE, Kind.UNSUPPORTED_MEDIA_TYPE, Kind.INVALID_FIELDS)
 _SLATE = (Kind.BAD_REQUEST, Kind.OVERLOADED)
+_PERSON = (Kind.INVALID_FIELDS, Kind.PEOPLE_UNAVAILABLE)
 _HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     (
         PRIORITY,
@@ -68,7 +69,7 @@ _HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ),
 )
 _RETRY_AFTER = {"Retry-After": {"description": "whole seconds until to ask again", "schema": {"type": "integer"}}}
-_ID = {"type": "string", "minLength": 1, "maxLength": schemas.MAX_ID}
+_ID = {"type": "string", "minLength": 1, "maxLength": schemas.MAX_ID, "pattern": schemas.NO_CONTROL}
 
 _ABOUT_AN_ITEM: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("item_id", "path", _ID),
@@ -176,13 +177,38 @@ CALLS: dict[tuple[str, str], Call] = {
         status=204,
         parameters=(("item_id", "path", _ID),),
     ),
+    ("/v1/identities:merge", "post"): Call(
+        "Merge a visitor into a user",
+        answers.MergeAnswer,
+        (*_BODY, Kind.PEOPLE_UNAVAILABLE),
+        body=schemas.MergeRequest,
+        examples=(("log-in", {"visitor_id": "v-81", "user_id": "12583"}),),
+    ),
+    ("/v1/users/{user_id}", "get"): Call(
+        "What is held of a user", answers.UserAnswer, _PERSON, parameters=(("user_id", "path", _ID),)
+    ),
+    ("/v1/users/{user_id}", "delete"): Call(
+        "Erase a user", answers.ErasedAnswer, _PERSON, status=202, parameters=(("user_id", "path", _ID),)
+    ),
+    ("/v1/visitors/{visitor_id}", "get"): Call(
+        "What is held of a visitor", answers.VisitorAnswer, _PERSON, parameters=(("visitor_id", "path", _ID),)
+    ),
+    ("/v1/visitors/{visitor_id}", "delete"): Call(
+        "Erase a visitor", answers.ErasedAnswer, _PERSON, status=202, parameters=(("visitor_id", "path", _ID),)
+    ),
     ("/livez", "get"): Call("Is it alive?", answers.Liveness, ()),
     ("/readyz", "get"): Call("Is it ready?", answers.Readiness, (Kind.NOT_READY,)),
     ("/metrics", "get"): Call("How is it doing?", None, ()),
 }
 
 
-HANDLERS = {**routes.HANDLERS, **item_import.HANDLERS, **items.HANDLERS, **operations.HANDLERS}
+HANDLERS = {
+    **routes.HANDLERS,
+    **item_import.HANDLERS,
+    **items.HANDLERS,
+    **people.HANDLERS,
+    **operations.HANDLERS,
+}
 """Everything that is documented, in the order in which addresses are tried."""
 
 

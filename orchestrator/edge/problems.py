@@ -44,6 +44,7 @@ class Kind(Enum):
     NOT_READY = ("not-ready", 503, "Not ready to answer")
     EVENTS_UNAVAILABLE = ("events-unavailable", 503, "Events cannot be stored just now")
     ITEMS_UNAVAILABLE = ("items-unavailable", 503, "Items cannot be changed just now")
+    PEOPLE_UNAVAILABLE = ("people-unavailable", 503, "The store does not answer just now")
 
     def __init__(self, slug: str, status: int, title: str) -> None:
         self.slug = slug

@@ -2,6 +2,11 @@
 Event documents → events for the log, each judged alone: accepted ones go on, rejected ones say why.
 
 Decides only: it is given `now` and touches neither clock nor store.
+
+    timestamp                        the event
+    more than 5 minutes ahead        is refused: the clock that made it is wrong
+    late                             counts, in its place in the history (core.people)
+    older than the history is kept   is logged, counts for the watermark, and is in no list
 """
 
 from __future__ import annotations
@@ -42,16 +47,21 @@ class Rejected:
         return {"index": self.index, "field": self.field, "message": self.message}
 
 
-def judge(documents: Sequence[object], catalogue: Catalogue, now_us: int) -> tuple[list[Event], list[Rejected]]:
+def judge(
+    documents: Sequence[object], catalogue: Catalogue, now_us: int, oldest_us: int = 0
+) -> tuple[list[Event], list[Rejected]]:
     """
     Every document either as an event or as a rejection; order is kept in both.
 
-    now_us: microseconds since the epoch, UTC: the default moment and the measure of "the future".
+    Args:
+        now_us: microseconds since the epoch, UTC: the default moment and the measure of "the future".
+        oldest_us: an event of before this moment is logged and stays out of the history, like one without an item.
+            The shopper's lists would have ended by now had it come in time.
     """
     events: list[Event] = []
     rejected: list[Rejected] = []
     for index, document in enumerate(documents):
-        outcome = _judge(document, catalogue, now_us)
+        outcome = _judge(document, catalogue, now_us, oldest_us)
         if isinstance(outcome, FieldError):
             rejected.append(Rejected(index, outcome.field, outcome.message))
         else:
@@ -59,7 +69,7 @@ def judge(documents: Sequence[object], catalogue: Catalogue, now_us: int) -> tup
     return events, rejected
 
 
-def _judge(document: object, catalogue: Catalogue, now_us: int) -> Event | FieldError:
+def _judge(document: object, catalogue: Catalogue, now_us: int, oldest_us: int) -> Event | FieldError:
     try:
         event = EventDocument.model_validate(document)
     except ValidationError as error:
@@ -73,7 +83,7 @@ def _judge(document: object, catalogue: Catalogue, now_us: int) -> Event | Field
     return Event(
         event_id=event.event_id,
         subject=f"u:{event.user_id}" if event.user_id is not None else f"v:{event.visitor_id}",
-        key=None if event.item_id is None else catalogue.key_of(event.item_id),
+        key=None if event.item_id is None or at_us < oldest_us else catalogue.key_of(event.item_id),
         type_code=TYPE_CODES[event.event_type],
         at_us=at_us,
         body=_canonical(event, at_us, now_us),
@@ -83,9 +93,10 @@ def _judge(document: object, catalogue: Catalogue, now_us: int) -> Event | Field
 def _canonical(event: EventDocument, at_us: int, now_us: int) -> bytes:
     """The event as it will stand in the log: absent fields left out, moments as RFC 3339 in UTC."""
     fields = event.model_dump(exclude_none=True)
-    return orjson.dumps({**fields, "timestamp": _rfc3339(at_us), "received_at": _rfc3339(now_us)})
+    return orjson.dumps({**fields, "timestamp": rfc3339(at_us), "received_at": rfc3339(now_us)})
 
 
-def _rfc3339(at_us: int) -> str:
+def rfc3339(at_us: int) -> str:
+    """Microseconds since the epoch as the API and the log write a moment."""
     moment = _EPOCH + timedelta(microseconds=at_us)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -94,7 +94,8 @@ async def events(request: Request) -> Response:
     """Tell what shoppers did; it counts for the very next slate."""
     running = running_of(request)
     documents = _event_documents(await read_json(request), running.settings.edge.max_events)
-    accepted, rejected = judge(documents, running.catalogue, time.time_ns() // 1000)
+    oldest_us = int((running.shop_now() - running.settings.retention.user_s) * 1e6)
+    accepted, rejected = judge(documents, running.catalogue, time.time_ns() // 1000, oldest_us)
     metrics.events.labels("rejected").inc(len(rejected))
     if not accepted:
         raise _none_accepted(rejected)

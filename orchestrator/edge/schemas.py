@@ -81,6 +81,17 @@ class Shopper(Strict):
 class RecommendationRequest(Shopper):
     """A shelf to fill."""
 
+    # What pydantic cannot say of two fields at once; `translate` holds it.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"placement": {"const": "category"}}},
+            "then": {
+                "required": ["context"],
+                "properties": {"context": {"required": ["category"], "properties": {"category": {"type": "string"}}}},
+            },
+        }
+    )
+
     placement: Literal["home", "item", "cart", "category"]
     context: Context = Field(default_factory=lambda: _NO_CONTEXT)
     count: int = Field(default=20, ge=1, description="a shorter slate is possible when fewer items are allowed")
@@ -201,13 +212,28 @@ Timestamp = Annotated[
     int,
     BeforeValidator(_to_microseconds),
     WithJsonSchema(
-        {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number", "minimum": 0}]}, mode="validation"
+        {
+            "anyOf": [
+                {"type": "string", "format": "date-time"},
+                {"type": "number", "minimum": 0, "exclusiveMaximum": MILLISECONDS_FROM},
+            ]
+        },
+        mode="validation",
     ),
 ]
 
 
 class EventDocument(Shopper):
     """What a shopper did; user_id or visitor_id is needed. Sending the same event_id again changes nothing."""
+
+    # `receive_events` holds it.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"type": "string"}}} for name in ("user_id", "visitor_id")
+            ]
+        }
+    )
 
     event_id: Id = Field(description="yours, unique: makes a repeated call harmless")
     event_type: EventTypeName
@@ -223,3 +249,22 @@ class EventsRequest(Strict):
     """A batch of events; each stands alone, a bad one does not hold back the others."""
 
     events: list[EventDocument] = Field(min_length=1)
+
+
+class MergeRequest(Strict):
+    """A visitor who turned out to be a user."""
+
+    visitor_id: Id
+    user_id: Id
+
+
+class UserPath(Strict):
+    """The path of /v1/users/{user_id}."""
+
+    user_id: Id
+
+
+class VisitorPath(Strict):
+    """The path of /v1/visitors/{visitor_id}."""
+
+    visitor_id: Id

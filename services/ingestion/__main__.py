@@ -19,8 +19,9 @@ from pathlib import Path
 from services.chassis.health import CannotListen, HealthyServer, stop_on_signals
 from services.chassis.telemetry import start_logging
 from services.ingestion.catalogue import CatalogueFollower, CatalogueLog
-from services.ingestion.consume import Consumer, connect
+from services.ingestion.consume import DEAD, GROUP, STREAM, Consumer, connect
 from services.ingestion.keys import Keys
+from services.ingestion.redact import Redactor
 from services.ingestion.sinks import ParquetLog
 
 EXAMPLE = "example: python -m services.ingestion --data .tutti/shop --address 127.0.0.1:50060 --redis redis://…:6379/0"
@@ -46,7 +47,8 @@ async def _run(arguments: argparse.Namespace) -> None:
     log.info("listening", address=address)
     client = connect(arguments.redis)
     sink = ParquetLog(arguments.data / "event_log")
-    consumer = Consumer(client, sink, arguments.consumer, log, on_connected=server.set_ready)
+    redactor = Redactor(client, STREAM, GROUP, DEAD, arguments.data, log)
+    consumer = Consumer(client, sink, arguments.consumer, log, on_connected=server.set_ready, redactor=redactor)
     # A connection of its own: both wait inside Redis.
     catalogue_client = connect(arguments.redis)
     follower = CatalogueFollower(catalogue_client, Keys(arguments.data), CatalogueLog(arguments.data), log)

@@ -23,6 +23,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from services.ingestion.redact import Order
 from services.ingestion.sinks import LoggedEvent, Poison, parse
 
 STREAM = "tutti:events"
@@ -45,6 +46,7 @@ class Rhythm:
     block_s: longest wait inside Redis; also how late a stop is noticed.
     claim_every_s, claim_idle_s: how often to look for entries another consumer took and did not finish, and how
         old those must be; far above `flush_s`, so that a healthy consumer is never robbed.
+    redact_every_s: how often to look for erased people.
     deliveries: an entry delivered this often without being finished is taken for poison: it may be what kills us.
     """
 
@@ -54,8 +56,19 @@ class Rhythm:
     block_s: float = 0.5
     claim_every_s: float = 30.0
     claim_idle_s: float = 60.0
+    redact_every_s: float = 1.0
     deliveries: int = 5
     backoff_s: tuple[float, float] = (0.1, 5.0)
+
+
+class Redacts(Protocol):
+    """Who knows of erased people, and carries erasures out; see `redact`."""
+
+    async def orders(self) -> list[Order]: ...
+
+    async def is_consumed(self, order: Order) -> bool: ...
+
+    async def carry_out(self, orders: list[Order]) -> None: ...
 
 
 class Sink(Protocol):
@@ -71,6 +84,7 @@ class Consumer:
     Args:
         name: stable over restarts, unique among consumers: what it had in hand is found again by it.
         on_connected: told True when the stream can be read, False when Redis is away.
+        redactor: whose orders are carried out; None: erased people stay in the log.
     """
 
     def __init__(
@@ -82,13 +96,16 @@ class Consumer:
         *,
         rhythm: Rhythm = Rhythm(),
         on_connected: Callable[[bool], Awaitable[None]] | None = None,
+        redactor: Redacts | None = None,
     ) -> None:
         self._client, self._sink, self._name, self._log, self._rhythm = client, sink, name, log, rhythm
-        self._on_connected = on_connected
+        self._on_connected, self._redactor = on_connected, redactor
+        self._orders: list[Order] = []
         self._buffer: dict[bytes, LoggedEvent] = {}
         self._written: set[bytes] = set()
         self._oldest_at = 0.0
         self._claimed_at = 0.0
+        self._redacted_at = 0.0
         self.events_written = 0
         self.dead_letters = 0
 
@@ -129,6 +146,7 @@ class Consumer:
             if not str(error).startswith("BUSYGROUP"):
                 raise
         await self._acknowledge()
+        await self._redact()
         last = b"0"
         while entries := await self._read(last, block_ms=None):
             last = entries[-1][0]
@@ -140,6 +158,9 @@ class Consumer:
         if now - self._claimed_at >= self._rhythm.claim_every_s:
             self._claimed_at = now
             await self._claim()
+        if now - self._redacted_at >= self._rhythm.redact_every_s:
+            self._redacted_at = now
+            await self._redact()
         await self._take(await self._read(b">", block_ms=max(1, int(self._rhythm.block_s * 1000))))
         is_due = self._buffer and time.monotonic() - self._oldest_at >= self._rhythm.flush_s
         if is_due or len(self._buffer) >= self._rhythm.flush_events:
@@ -178,13 +199,43 @@ class Consumer:
             try:
                 if entry_id in suspicious:
                     raise Poison(f"delivered more than {self._rhythm.deliveries} times without being finished")
-                event = parse(fields.get(FIELD))
+                event = self._as_it_may_be(entry_id, parse(fields.get(FIELD)))
             except Poison as poison:
                 await self._bury(entry_id, fields, str(poison))
+                continue
+            if event is None:
+                self._written.add(entry_id)
                 continue
             if not self._buffer:
                 self._oldest_at = time.monotonic()
             self._buffer[entry_id] = event
+
+    async def _redact(self) -> None:
+        """Let nothing of erased people through, and finish what nobody holds any more."""
+        if self._redactor is None:
+            return
+        self._orders = await self._redactor.orders()
+        if not self._orders:
+            return
+        for entry_id, event in list(self._buffer.items()):
+            left = self._as_it_may_be(entry_id, event)
+            if left is None:
+                del self._buffer[entry_id]
+                self._written.add(entry_id)
+            else:
+                self._buffer[entry_id] = left
+        await self._flush()
+        done = [order for order in self._orders if await self._redactor.is_consumed(order)]
+        await self._redactor.carry_out(done)
+        self._orders = [order for order in self._orders if order not in done]
+
+    def _as_it_may_be(self, entry_id: bytes, event: LoggedEvent) -> LoggedEvent | None:
+        """*event* without what erased people left in it; None when it is all theirs."""
+        left: LoggedEvent | None = event
+        for order in self._orders:
+            if left is not None and order.covers(entry_id):
+                left = order.redacted(left)
+        return left
 
     async def _delivered_too_often(self, entries: list[tuple[bytes, dict[bytes, bytes] | None]]) -> set[bytes]:
         pending: Any = await self._client.xpending_range(

@@ -16,7 +16,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from protos import vocabulary
-from protos.history import ENTRY, IMPRESSION, MAX_ENTRIES, history_key, shown_key, slates_key, watermark_key
+from protos.history import (
+    ENTRY,
+    IMPRESSION,
+    MAX_ENTRIES,
+    SEEDED_FOR_S,
+    history_key,
+    shown_key,
+    slates_key,
+    watermark_key,
+)
 from protos.tutti.v1 import common_pb2
 
 # Shoppers a round trip. Derived: 500 lists of 200 entries are 1.3 MB.
@@ -56,8 +65,10 @@ def write(data: Path, client: Any) -> tuple[int, int]:
                     newest_first = [*_newer(live, last_us), *(entry.tobytes() for entry in kept[::-1])][:MAX_ENTRIES]
                     if newest_first:
                         pipe.rpush(key, *newest_first)
+                        pipe.expire(key, SEEDED_FOR_S)
                     n_own += len(kept)
                 pipe.incrby(watermark_key(subject), n_own)
+                pipe.expire(watermark_key(subject), SEEDED_FOR_S)
                 n_written += n_own
             pipe.execute()
     return len(user_ids), n_written

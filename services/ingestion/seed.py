@@ -87,6 +87,7 @@ def seed(data: Path, redis_url: str, is_replacing: bool = False) -> bool:
         redis.exceptions.RedisError: Redis is not there or refuses.
     """
     began_at = time.monotonic()
+    _without_erased(data, began_at)
     wanted = fingerprint(data)
     with redis.Redis.from_url(
         redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0)
@@ -146,6 +147,16 @@ def fingerprint(data: Path) -> Fingerprint:
     )
 
 
+def _without_erased(data: Path, began_at: float) -> None:
+    """Nobody who was erased comes back with an empty store."""
+    from protos import redactions
+
+    if (data / redactions.FILE_NAME).is_file():
+        from services.training import redaction
+
+        _say(f"erased people: {redaction.honour(data)} rows removed", began_at)
+
+
 def _materialise(data: Path, redis_url: str, began_at: float) -> int:
     _say("importing Feast", began_at)
     from services.training import materialise
@@ -165,8 +176,8 @@ def _histories(data: Path, client: Any) -> tuple[int, int]:
 
 def _forget(client: Any) -> None:
     """Drop what only makes sense with another shop's keys. Features are overwritten or never read."""
-    for pattern in ("tutti:history:*", "tutti:shown:*", "tutti:watermark:*", "tutti:slates:*"):
-        for key in client.scan_iter(pattern, count=1000):
+    for kind in ("history", "shown", "watermark", "slates", "identity", "visitors"):
+        for key in client.scan_iter(f"tutti:{kind}:*", count=1000):
             client.delete(key)
     client.delete(ITEMS, STREAM)
 

@@ -120,9 +120,9 @@ def add_part(folder: Path, table: pa.Table) -> Path:
     partial = folder / f".{final.name}.partial"
     try:
         pq.write_table(table, partial, compression="zstd", coerce_timestamps="us")
-        _to_disk(partial)
+        to_disk(partial)
         partial.replace(final)
-        _to_disk(folder)
+        to_disk(folder)
     except OSError:
         partial.unlink(missing_ok=True)
         raise
@@ -152,7 +152,7 @@ def _sortable_id() -> str:
     return f"{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(6)}"
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
     """What is acknowledged must survive a power cut: file first, then the name in its folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -143,9 +143,10 @@ def evaluate(
     """
     place = data or default_data()
     with explained(), steps() as step:
-        from services.training import sources
+        from services.training import redaction, sources
         from services.training.evaluation import run, tables
 
+        redaction.honour(place)
         plan = run.Plan(split.value, _numbers(seeds) or (seed,), _words(diversity), shoppers, young, force=force)
         result = run.evaluate(place, sources.configured(), plan, progress=step)
     if stdout.is_terminal:

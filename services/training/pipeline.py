@@ -30,7 +30,17 @@ from protos.arrays import Float32
 from protos.artefacts import Artefact
 from protos.tuned import Tuned
 from services.chassis.model import Generator, RerankQueries, Resources
-from services.training import admission, catalogue_log, features, lessons, popular, registry, sample, vocabulary
+from services.training import (
+    admission,
+    catalogue_log,
+    features,
+    lessons,
+    popular,
+    redaction,
+    registry,
+    sample,
+    vocabulary,
+)
 from services.training import dataset as datasets
 from services.training import tuned as tuned_file
 from services.training.dataset import Dataset, iso
@@ -112,6 +122,7 @@ def train(
     tuned = tuned_file.of(data, [spec.name for spec in sources])
     run = _Run(data, sources, seed, progress, parameters=dict(tuned.parameters), tuned=tuned)
     with run.step("reading the data"):
+        redaction.honour(data)
         catalogue_log.fold(data)
         vocabulary.maintain(data)
         everything = datasets.load(data)

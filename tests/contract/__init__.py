@@ -7,5 +7,5 @@ A twin may stand in for the real thing elsewhere because it passes the same test
 
 import pytest
 
-for _port in ("candidate_source", "reranker", "feature_reader", "slate_cache", "event_log", "catalogue"):
+for _port in ("candidate_source", "reranker", "feature_reader", "slate_cache", "event_log", "people", "catalogue"):
     pytest.register_assert_rewrite(f"tests.contract.{_port}")

@@ -66,6 +66,32 @@ class EventLogContract:
 
         assert [key for key, _, _ in await history("u:u1")] == [0]
 
+    async def test_a_late_event_goes_to_its_place_and_not_to_the_front(self, events, history):
+        for n, at_us in enumerate((10, 30, 20, 5)):
+            await events.append([an_event(f"e{n}", key=n, at_us=at_us)])
+
+        assert [at for _, _, at in await history("u:u1")] == [30, 20, 10, 5]
+        assert await events.watermark("u:u1") == 4
+
+    async def test_an_event_older_than_a_full_history_counts_and_changes_nothing_in_it(self, events, history):
+        await events.append([an_event(f"e{n}", key=n, at_us=1_000 + n) for n in range(MAX_ENTRIES)])
+
+        assert list(await events.append([an_event("late", key=7, at_us=1)])) == [True]
+
+        assert [at for _, _, at in await history("u:u1")] == list(range(1_000 + MAX_ENTRIES - 1, 999, -1))
+        assert await events.watermark("u:u1") == MAX_ENTRIES + 1
+
+    async def test_moments_of_any_year_keep_their_order(self, events, history):
+        moments = [0, 255, 256, 65_536, 2**32, 1_800_000_000_000_000, 1_800_000_000_000_001, 9_000_000_000_000_000]
+        shuffled = [moments[i] for i in (3, 6, 0, 7, 5, 1, 4, 2)]
+
+        await events.append([an_event(f"e{at}", at_us=at) for at in shuffled])
+
+        assert [at for _, _, at in await history("u:u1")] == moments[::-1]
+
+    async def test_it_says_in_words_how_durable_it_is(self, events):
+        assert await events.durability()
+
     async def test_shoppers_are_kept_apart(self, events, history):
         await events.append([an_event("e1", subject="u:1", key=1), an_event("e2", subject="v:1", key=2)])
 

@@ -9,7 +9,6 @@ import redis.asyncio
 
 from orchestrator.adapters.feast_reader import FeastRedisReader
 from orchestrator.adapters.redis_client import connect
-from orchestrator.adapters.redis_events import RedisEvents
 from orchestrator.adapters.user_reader import RedisUserReader
 from orchestrator.core.model import Loss
 from orchestrator.ports import DependencyError
@@ -21,6 +20,7 @@ from tests.contract.candidate_source import TIMEOUT_S
 from tests.contract.feature_reader import FeatureReaderContract
 from tests.support.builders import IMPRESSION, VIEW, a_query, an_event
 from tests.support.ports import free_port
+from tests.support.stores import an_event_log
 
 pytestmark = pytest.mark.integration
 
@@ -44,7 +44,7 @@ async def raw(redis_url):
 async def events(redis_url):
     patient = {"url": redis_url, "event_timeout_ms": 5_000, "connect_timeout_ms": 5_000}
     async with connect(load(environment={}).redis.model_copy(update=patient)) as client:
-        yield RedisEvents(client)
+        yield an_event_log(client)
 
 
 @pytest.fixture

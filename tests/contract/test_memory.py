@@ -4,6 +4,7 @@ import pytest
 
 from orchestrator.adapters.memory import (
     MemoryEvents,
+    MemoryPeople,
     MemoryReranker,
     MemorySlates,
     MemorySource,
@@ -15,6 +16,7 @@ from orchestrator.core.slate_cache import LEASE_S
 from tests.contract.candidate_source import CandidateSourceContract
 from tests.contract.event_log import EventLogContract
 from tests.contract.feature_reader import FeatureReaderContract
+from tests.contract.people import PeopleContract
 from tests.contract.reranker import RerankerContract
 from tests.contract.slate_cache import SlateCacheContract
 from tests.support.worlds import FOREVER, Distant
@@ -141,5 +143,46 @@ class TestMemoryEvents(EventLogContract):
     def fail(self, events):
         async def fail():
             events.fail_with = Loss.UNAVAILABLE
+
+        return fail
+
+
+class TestMemoryPeople(PeopleContract):
+    @pytest.fixture
+    def people(self, store):
+        return MemoryPeople(store=store)
+
+    @pytest.fixture
+    def slates(self, store):
+        return MemorySlates(store=store)
+
+    @pytest.fixture
+    def know(self, people):
+        async def know(user_id, features):
+            people.features[user_id] = features
+
+        return know
+
+    @pytest.fixture
+    def redactions(self, store):
+        async def redactions():
+            return store.redactions
+
+        return redactions
+
+    @pytest.fixture
+    def everywhere(self, store, people):
+        async def everywhere():
+            """The log keeps what was sent, and is ingestion's to redact."""
+            return repr((store.histories, store.shown, store.watermarks, store.slates, store.leases)) + repr(
+                (store.identities, store.visitors, people.features)
+            )
+
+        return everywhere
+
+    @pytest.fixture
+    def fail(self, people):
+        async def fail():
+            people.fail_with = Loss.UNAVAILABLE
 
         return fail

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from orchestrator import settings
 from orchestrator.adapters import redis_client
 from orchestrator.adapters.redis_client import POOL_WAIT_S
-from orchestrator.adapters.redis_events import SEEN_FOR_S, STREAM, RedisEvents
+from orchestrator.adapters.redis_events import SEEN_FOR_S, STREAM
 from orchestrator.adapters.redis_pipeline import MAX_PENDING, Address, RedisPipeline, command
 from orchestrator.adapters.redis_slates import FORGET, FORMAT, LEASE, RedisSlates, decode, encode
 from orchestrator.core.deadline import Deadline
@@ -36,8 +36,9 @@ from services.ingestion.consume import Rhythm
 from tests.contract.candidate_source import TIMEOUT_S
 from tests.contract.event_log import EventLogContract
 from tests.contract.slate_cache import A_RICH_SLATE, FAR, SlateCacheContract, entry_in, entry_of
-from tests.support.builders import a_query, an_entry, an_event
+from tests.support.builders import IMPRESSION, a_query, an_entry, an_event
 from tests.support.ports import free_port
+from tests.support.stores import DEFAULTS, an_event_log, people_of
 from tests.support.worlds import CB, CF, RERANKER, USER, a_world
 
 pytestmark = pytest.mark.integration
@@ -59,7 +60,7 @@ async def client(redis_url):
 
 @pytest.fixture
 def events(client):
-    return RedisEvents(client)
+    return an_event_log(client)
 
 
 @asynccontextmanager
@@ -256,16 +257,60 @@ async def test_a_watermark_that_is_no_number_has_a_name(slates, events, client):
         assert failed.value.loss is Loss.INVALID_REPLY
 
 
-async def test_an_event_id_is_remembered_for_a_day_and_the_rest_for_good(events, client):
-    await events.append([an_event("e1")])
+async def test_an_event_id_is_remembered_for_a_day_and_the_shopper_as_long_as_the_settings_say(events, client):
+    await events.append([an_event("e1"), an_event("e2", subject="v:v1", type_code=IMPRESSION)])
 
     assert SEEN_FOR_S - 60 < await client.ttl(b"tutti:event:e1") <= SEEN_FOR_S
-    assert await client.ttl(history_key("u:u1")) == await client.ttl(watermark_key("u:u1")) == -1
+    for key in (history_key("u:u1"), watermark_key("u:u1")):
+        assert DEFAULTS.retention.user_s - 60 < await client.ttl(key) <= DEFAULTS.retention.user_s
+    for key in (shown_key("v:v1"), watermark_key("v:v1")):
+        assert DEFAULTS.retention.visitor_s - 60 < await client.ttl(key) <= DEFAULTS.retention.visitor_s
+
+
+async def test_every_event_lengthens_the_life_of_what_it_wrote(events, client):
+    await events.append([an_event("e1")])
+    await client.expire(history_key("u:u1"), 60)
+
+    await events.append([an_event("e2")])
+
+    assert await client.ttl(history_key("u:u1")) > 60
+
+
+async def test_nothing_that_is_written_about_a_shopper_lives_for_ever(events, client):
+    await events.append([an_event("e1"), an_event("e2", subject="v:v1", type_code=IMPRESSION)])
+    await people_of(client).merge("v1", "u1")
+    await events.append([an_event("e3", subject="v:v1")])
+
+    assert {key async for key in client.scan_iter() if await client.ttl(key) == -1} == {STREAM}
+
+
+async def test_an_accepted_event_was_acknowledged_by_as_many_replicas_as_wanted(client):
+    events = an_event_log(client, wait_replicas=1, wait_ms=1)
+
+    for _ in range(2):
+        with pytest.raises(DependencyError, match="0 of 1 replicas") as failed:
+            await events.append([an_event("e1")])
+        assert failed.value.loss is Loss.UNAVAILABLE
+
+    assert list(await an_event_log(client).append([an_event("e1")])) == [False]
+
+
+async def test_a_server_without_an_append_only_file_is_told_of(events, client):
+    assert "no append-only file" in await events.durability()
+
+    await client.config_set("appendonly", "yes")
+    try:
+        assert await events.durability() == "ok"
+        await client.config_set("appendfsync", "no")
+        assert "appendfsync is no" in await events.durability()
+    finally:
+        await client.config_set("appendfsync", "everysec")
+        await client.config_set("appendonly", "no")
 
 
 async def test_two_processes_that_get_the_same_event_take_it_once(redis_url, events):
     async with connected(redis_url) as other:
-        taken = await asyncio.gather(*(one.append([an_event("e1")]) for one in (events, RedisEvents(other))))
+        taken = await asyncio.gather(*(one.append([an_event("e1")]) for one in (events, an_event_log(other))))
 
     assert sorted(map(list, taken)) == [[False], [True]]
     assert await events.watermark("u:u1") == 1
@@ -285,7 +330,7 @@ async def test_a_server_that_hangs_costs_an_event_one_timeout_and_no_retries():
     with a_server_that_hangs() as url:
         async with connected(url, event_timeout_ms=20) as client, asyncio.timeout(2):
             with pytest.raises(DependencyError) as failed:
-                await RedisEvents(client).watermark("u:u1")
+                await an_event_log(client).watermark("u:u1")
 
     assert failed.value.loss is Loss.DEADLINE
 
@@ -361,11 +406,11 @@ async def test_without_a_free_connection_the_wait_is_short_and_the_loss_has_a_na
     async with connected(redis_url, max_connections=1) as client:
         held = await client.connection_pool.get_connection()
         with pytest.raises(DependencyError) as failed:
-            await RedisEvents(client).watermark("u:u1")
+            await an_event_log(client).watermark("u:u1")
         await client.connection_pool.release(held)
 
         assert failed.value.loss is Loss.UNAVAILABLE
-        assert await RedisEvents(client).watermark("u:u1") == 0
+        assert await an_event_log(client).watermark("u:u1") == 0
 
 
 # case 70: redis_pool_exhausted

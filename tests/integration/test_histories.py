@@ -7,7 +7,15 @@ import pytest
 import redis
 
 from protos import vocabulary
-from protos.history import MAX_ENTRIES, decode_entries, encode_entries, history_key, shown_key, watermark_key
+from protos.history import (
+    MAX_ENTRIES,
+    SEEDED_FOR_S,
+    decode_entries,
+    encode_entries,
+    history_key,
+    shown_key,
+    watermark_key,
+)
 from services.ingestion import histories
 from tests.support.builders import CLICK, IMPRESSION
 
@@ -34,11 +42,13 @@ def test_impressions_push_nothing_out_of_the_history(data, redis_url):
         done = decode_entries(client.lrange(history_key("u:anna"), 0, -1))
         shown = decode_entries(client.lrange(shown_key("u:anna"), 0, -1))
         watermark = int(client.get(watermark_key("u:anna")))
+        lives_s = [client.ttl(key("u:anna")) for key in (history_key, shown_key, watermark_key)]
     assert done["key"].tolist() == [0]
     assert shown["key"].tolist() == [1] * MAX_ENTRIES
     assert (shown["at_us"][1:] > shown["at_us"][:-1]).all()
     assert written == (1, MAX_ENTRIES + 1)
     assert watermark == MAX_ENTRIES + 1
+    assert all(SEEDED_FOR_S - 60 < ttl <= SEEDED_FOR_S for ttl in lives_s)
 
 
 def test_what_the_edge_wrote_since_stays_in_front_of_both(data, redis_url):

@@ -81,6 +81,10 @@ class System:
         url = f"http://127.0.0.1:{self.port}{path}"
         return self._send(urllib.request.Request(url, data, {"content-type": content_type}, method="POST"))
 
+    def delete(self, path: str) -> Answer:
+        """DELETE *path*."""
+        return self._send(urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method="DELETE"))
+
     def processes(self) -> dict[str, dict]:
         """What `tutti status --json` says, by name."""
         answer = json.loads(tutti("status", "--data", str(self.data), "--json", root=self.root))

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from orchestrator import settings as tree
 from orchestrator.adapters.memory import (
     MemoryEvents,
+    MemoryPeople,
     MemoryReranker,
     MemorySlates,
     MemorySource,
@@ -16,7 +17,7 @@ from orchestrator.adapters.memory import (
     MemoryUserReader,
 )
 from orchestrator.bootstrap import NotReady, Overrides, run
-from orchestrator.core.model import Placement, Query
+from orchestrator.core.model import Loss, Placement, Query
 from orchestrator.degradation import Degradation
 from orchestrator.telemetry import new_metrics
 from tests.support.worlds import a_catalogue
@@ -36,6 +37,7 @@ def a_shop(tmp_path, **environment):
         features=MemoryUserReader(store=store, n_numeric=0, n_categorical=0),
         slates=MemorySlates(store=store),
         events=MemoryEvents(store=store),
+        people=MemoryPeople(store=store),
         catalogue=a_catalogue(set()),
         metrics=new_metrics(),
     )
@@ -128,3 +130,28 @@ async def test_a_wrong_rule_refuses_to_start_and_is_named_with_its_key(tmp_path)
     with pytest.raises(NotReady, match=r"rules\.toml: rule 'gone': factor and places go with boost and bury"):
         async with run(settings, overrides):
             pass
+
+
+async def test_events_that_would_not_survive_are_said_loudly_at_the_start(tmp_path, monkeypatch):
+    settings, overrides = a_shop(tmp_path)
+
+    async def durability(self):
+        return "no append-only file"
+
+    monkeypatch.setattr(MemoryEvents, "durability", durability)
+    with capture_logs() as lines:
+        async with run(settings, overrides) as running:
+            checks = await running.checks()
+
+    assert checks["events"] == "no append-only file"
+    told = [line for line in lines if line["event"] == "events_not_durable"]
+    assert [(line["reason"], line["log_level"]) for line in told] == [("no append-only file", "warning")]
+
+
+async def test_a_store_that_is_away_at_the_start_is_no_reason_to_wait(tmp_path):
+    settings, overrides = a_shop(tmp_path)
+    overrides.events.fail_with = Loss.UNAVAILABLE
+
+    async with run(settings, overrides) as running:
+        assert running.is_ready
+        assert (await running.checks())["redis"] == "unavailable"

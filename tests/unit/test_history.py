@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.settings import load
 from protos import history
 from protos.tutti.v1 import common_pb2
 from tests.support import builders
@@ -93,3 +94,7 @@ def test_without_impressions_merging_costs_nothing():
 def test_impressions_have_a_list_of_their_own():
     assert history.list_key("u:1", builders.IMPRESSION) == history.shown_key("u:1")
     assert history.list_key("u:1", builders.VIEW) == history.history_key("u:1")
+
+
+def test_what_is_seeded_lives_as_long_as_what_the_edge_writes():
+    assert load(environment={}).retention.user_s == history.SEEDED_FOR_S

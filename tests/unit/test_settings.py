@@ -328,3 +328,22 @@ def test_a_tuned_fusion_that_cannot_be_is_refused(tmp_path):
 
 def test_a_path_that_is_none_is_refused_as_before(a_file):
     assert "data.path" in the_refusal(a_file("[data]\npath = 3\n"))
+def test_a_wait_for_replicas_must_end_before_the_wait_for_any_answer():
+    message = the_refusal(TUTTI_EVENTS__WAIT_REPLICAS="1", TUTTI_EVENTS__WAIT_MS="1000")
+
+    assert "events.wait_ms" in message
+    assert "redis.event_timeout_ms" in message
+    assert load(environment={"TUTTI_EVENTS__WAIT_MS": "1000"}).events.wait_replicas == 0, "nobody waits"
+
+
+def test_users_are_not_forgotten_before_visitors():
+    message = the_refusal(TUTTI_RETENTION__USER_DAYS="7")
+
+    assert "retention.user_days" in message
+    assert "retention.visitor_days" in message
+
+
+def test_what_is_kept_is_kept_for_whole_seconds():
+    found = load(environment={"TUTTI_RETENTION__USER_DAYS": "0.00001", "TUTTI_RETENTION__VISITOR_DAYS": "0.000001"})
+
+    assert (found.retention.user_s, found.retention.visitor_s) == (1, 1)

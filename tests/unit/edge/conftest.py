@@ -15,16 +15,19 @@ import pytest
 
 from orchestrator import settings as tree
 from orchestrator.adapters.catalogue import Catalogue
-from orchestrator.adapters.memory import MemoryItems
+from orchestrator.adapters.memory import MemoryItems, MemoryPeople
 from orchestrator.bootstrap import Running
 from orchestrator.core.lag import Lag
 from orchestrator.core.model import Event, Level, Loss, Query, Rung, Slate, SlateItem, SourceReport, StageList
 from orchestrator.edge.admission import Admission
 from orchestrator.edge.app import create_app
-from orchestrator.ports import DependencyError
+from orchestrator.ports import DependencyError, People
 from orchestrator.telemetry import metrics
 
 ITEM_IDS = [f"item-{i}" for i in range(9)] + ["shelf/9 <b>ü</b>"]
+
+SHOP_NOW = 1_772_366_400.0
+"""What time it is in the shop, 2026-03-01: the moments of these tests are not to grow old."""
 
 
 class ShopTwin(Catalogue):
@@ -113,6 +116,9 @@ class LogTwin:
     async def watermark(self, subject: str) -> int:
         return sum(event.subject == subject for event in self.events.values())
 
+    async def durability(self) -> str:
+        return "ok"
+
 
 @dataclass
 class LoopTwin:
@@ -123,9 +129,11 @@ class LoopTwin:
 
 @dataclass
 class RunningTwin(Running):
-    """Checks without dependencies."""
+    """Checks without dependencies; people on a store of their own."""
 
     found: dict[str, str] = field(default_factory=lambda: {"popular": "ok", "redis": "unavailable"})
+    people: People = field(default_factory=MemoryPeople, kw_only=True)
+    shop_now: Callable[[], float] = lambda: SHOP_NOW
 
     async def checks(self) -> dict[str, str]:
         return self.found

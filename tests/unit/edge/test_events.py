@@ -92,6 +92,24 @@ async def test_nothing_accepted_is_a_problem_that_names_each_field(client, event
     assert event_log.events == {}
 
 
+def test_an_event_older_than_a_history_is_kept_is_logged_and_in_no_list(running):
+    [event], _ = judge([an_event(timestamp=NOW_US / 1e6 - 100)], running.catalogue, NOW_US, NOW_US - 99_000_000)
+    [late], _ = judge([an_event(timestamp=NOW_US / 1e6 - 98)], running.catalogue, NOW_US, NOW_US - 99_000_000)
+
+    assert (event.key, late.key) == (None, 1)
+    assert event.subject == "u:u1", "it counts for the watermark"
+    assert orjson.loads(event.body)["item_id"] == "item-1"
+
+
+async def test_how_long_a_history_is_kept_goes_by_the_shops_clock(client, running, event_log):
+    day_s = 86_400
+    for event_id, age_days in (("kept", 399), ("too old", 401)):
+        await send(client, an_event(event_id=event_id, timestamp=running.shop_now() - age_days * day_s))
+
+    assert event_log.events["kept"].key == 1
+    assert event_log.events["too old"].key is None
+
+
 async def test_a_visitor_is_enough(client, event_log):
     response = await send(client, an_event(user_id=None, visitor_id="v1"))
 

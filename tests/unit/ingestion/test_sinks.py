@@ -73,7 +73,7 @@ def test_a_failed_write_leaves_no_file_behind(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("services.ingestion.sinks._to_disk", full)
+    monkeypatch.setattr("services.ingestion.sinks.to_disk", full)
 
     with pytest.raises(OSError, match="no space"):
         ParquetLog(tmp_path).write([parse(an_event())])
