@@ -100,19 +100,59 @@ async def test_start_without_redis_is_no_error_and_a_read_says_where_it_looked()
         await reader.read("u:a", None, 0.0)
 
 
+def others(client: redis.Redis) -> set[str]:
+    """Ids of all connections but the asking one's."""
+    return {one["id"] for one in client.client_list(_type="normal")} - {str(client.client_id())}
+
+
 async def test_the_connection_comes_back_by_itself(redis_url: str) -> None:
     reader = FeastRedisReader(None, redis_url)
     await reader.start()
 
     with redis.Redis.from_url(redis_url) as client:
-        for connection in client.client_list(_type="normal"):
-            if connection["id"] != str(client.client_id()):
-                client.client_kill_filter(_id=connection["id"])
-    await until(lambda: not reader.is_connected)
-    await until(lambda: reader.is_connected)
+        killed = others(client)
+        for number in killed:
+            client.client_kill_filter(_id=number)
+        await until(lambda: bool(others(client) - killed) and reader.is_connected)
 
     assert (await reader.read("u:a", None, 0.0)).watermark == 0
     await reader.close()
+
+
+async def test_a_steady_connection_comes_back_without_a_pause(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_pipeline, "STEADY_AFTER_S", 0.0)
+    monkeypatch.setattr(redis_pipeline, "BACKOFF_FIRST_S", 3600.0)
+    reader = FeastRedisReader(None, redis_url)
+    await reader.start()
+
+    with redis.Redis.from_url(redis_url) as client:
+        for _ in range(3):
+            (killed,) = others(client)
+            client.client_kill_filter(_id=killed)
+            await until(lambda killed=killed: bool(others(client) - {killed}) and reader.is_connected)
+
+    assert (await reader.read("u:a", None, 0.0)).watermark == 0
+    await reader.close()
+
+
+async def test_a_server_that_closes_what_it_accepts_is_not_besieged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_pipeline, "BACKOFF_FIRST_S", 3600.0)
+    accepted = []
+
+    async def close_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(1)
+        writer.close()
+
+    server = await asyncio.start_server(close_at_once, "127.0.0.1", 0)
+    pipeline = RedisPipeline(Address.parse(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"))
+    await pipeline.start()
+    await until(lambda: not pipeline.is_connected)
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+    assert len(accepted) == 1
+    await pipeline.close()
+    server.close()
 
 
 async def test_who_waits_when_the_connection_breaks_is_told() -> None:
