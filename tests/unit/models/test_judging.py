@@ -18,7 +18,10 @@ def some_lists(new, known, seed=0):
     n = (new + known) * ROWS
     is_new = np.repeat([True] * new + [False] * known, ROWS)
     truth = rng.normal(size=n)
+    # The first of each list is wanted, so that none is without.
+    truth[::ROWS] += 3
     gains = (truth > 1.3).astype(np.float32)
+    gains[::ROWS] = 1
     dense = np.column_stack([rng.normal(size=n), np.where(is_new, 0.0, 0.4)]).astype(np.float32)
     return Lists(np.arange(0, n + 1, ROWS), dense, np.empty((n, 0), np.int64), gains), truth, is_new, rng
 
@@ -55,8 +58,8 @@ def test_each_kind_of_list_is_ordered_by_who_orders_it_best():
 def test_a_kind_with_too_few_lists_follows_what_is_best_for_all():
     blends, figures, *_ = judged(new=judging.LEAST_JUDGED - 1, known=200)
 
-    assert figures["share_of_trees_new"] == figures["share_of_trees"]
-    assert blends.new == blends.known
+    assert figures["share_of_trees_new"] >= 0.5, "alone it would be 0"
+    assert blends.new.trees > 0
 
 
 def test_a_kind_that_nobody_judged_is_answered_all_the_same():
