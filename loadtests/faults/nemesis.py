@@ -179,6 +179,18 @@ def play(
     return judge_play(seen, phases, lives, faults, failures)
 
 
+def _health(heal_s: float | None, after: Sequence[Seen], phases: Phases) -> str:
+    """When it was healthy again, and the last of what was not: a page that says "not" must say what to look for."""
+    unclean = [one for one in after if one.degraded or one.status != 200]
+    last = "; ".join(
+        f"{one.scheduled_at - phases.healed_at:.1f} s {'+'.join(one.degraded) or one.status} "
+        f"({', '.join(f'{name} {status}' for name, status in one.lost)})"
+        for one in unclean[-3:]
+    )
+    said = "not" if heal_s is None else f"{heal_s:.1f} s"
+    return f"{said}, {len(unclean)} of {len(after)} unclean: {last}" if unclean else said
+
+
 def judge_play(
     seen: Sequence[Seen],
     phases: Phases,
@@ -201,7 +213,7 @@ def judge_play(
         Claim("invariants", not broken, "; ".join(f"{n}× {what}" for what, n in broken.most_common(3)) or "kept"),
         Claim("p99 ≤ 100 ms", figures.p99_ms <= 100, f"{figures.p99_ms:.1f} ms"),
         Claim("only what was broken is named", share <= 0.01, named or "so"),
-        Claim("healthy in the end", heal_s is not None and heal_s <= 5, "not" if heal_s is None else f"{heal_s:.1f} s"),
+        Claim("healthy in the end", heal_s is not None and heal_s <= 5, _health(heal_s, after, phases)),
         Claim("every act was played", not failures, "; ".join(failures[:3]) or "all"),
     )
     return Played(figures, heal_s, claims, lives, failures)
