@@ -31,7 +31,7 @@ _REFERENCE = "#/components/schemas/{model}"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What one address takes and gives. *answer* None: plain text."""
+    """What one address takes and gives. *answer* None: plain text. *may_create*: 201 in place of *status*."""
 
     summary: str
     answer: type[BaseModel] | None
@@ -39,6 +39,7 @@ class Call:
     status: int = 200
     body: type[BaseModel] | None = None
     body_type: str = routes.JSON
+    may_create: bool = False
     examples: tuple[tuple[str, dict[str, Any]], ...] = ()
     parameters: tuple[tuple[str, str, dict[str, Any]], ...] = ()
 
@@ -149,6 +150,7 @@ CALLS: dict[tuple[str, str], Call] = {
         answers.ItemAnswer,
         (*_BODY, Kind.ITEMS_UNAVAILABLE),
         body=schemas.ItemDocument,
+        may_create=True,
         parameters=(("item_id", "path", _ID),),
         examples=(
             (
@@ -243,6 +245,8 @@ def _operation(call: Call) -> dict[str, Any]:
         content = {call.body_type: {"schema": _reference(call.body), "examples": examples}}
         operation["requestBody"] = {"required": True, "content": content}
     answers_by_status: dict[str, Any] = {str(call.status): _success(call)}
+    if call.may_create:
+        answers_by_status["201"] = _success(call) | {"description": "The shop did not have it."}
     for kind in (*call.problems, Kind.INTERNAL):
         content = {MEDIA_TYPE: {"schema": _reference(answers.ProblemDocument)}}
         known = answers_by_status.setdefault(str(kind.status), {"description": kind.title, "content": content})

@@ -7,6 +7,7 @@ The rule: whatever the index proposes, `exclude` and `within` are obeyed here, o
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -130,14 +131,16 @@ class VectorIndex:
             Rows.of([keys for keys, _ in found]), np.concatenate([s for _, s in found] or [np.empty(0, np.float32)])
         )
 
-    def _only(self, alive: NDArray[np.bool_] | None) -> faiss.SearchParameters | None:
+    def _only(self, alive: NDArray[np.bool_] | None) -> Any:
         """What tells the index to leave the other rows out; nothing in most cases, which is free."""
         if alive is None:
             return None
-        among = faiss.IDSelectorBitmap(np.packbits(alive, bitorder="little"))
-        if isinstance(self._index, faiss.IndexHNSW):
-            return faiss.SearchParametersHNSW(sel=among, efSearch=_HNSW_SEARCH)
-        return faiss.SearchParameters(sel=among)
+        # Its types are those of C++; Python's wrappers take arrays and names.
+        library: Any = faiss
+        among = library.IDSelectorBitmap(np.packbits(alive, bitorder="little"))
+        if isinstance(self._index, library.IndexHNSW):
+            return library.SearchParametersHNSW(sel=among, efSearch=_HNSW_SEARCH)
+        return library.SearchParameters(sel=among)
 
     @staticmethod
     def _finish(

@@ -50,8 +50,10 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
 
 def described(items: Items) -> Described:
     """The catalogue's columns as the encoder takes them."""
-    texts = (items.titles, items.descriptions, items.categories, items.brands)
-    return Described(*(column.tolist() for column in texts), items.prices)
+    titles, descriptions, categories, brands = (
+        column.tolist() for column in (items.titles, items.descriptions, items.categories, items.brands)
+    )
+    return Described(titles, descriptions, categories, brands, items.prices)
 
 
 def fitted(items: Described, parameters: Parameters, seed: int) -> Encoder:

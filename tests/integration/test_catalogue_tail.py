@@ -51,10 +51,12 @@ def tailing(url, heard):
 
 
 def change(client, item_id, document="{}"):
-    version = client.incr(VERSION)
-    item = f"{version} 1 {document}"
-    client.hset(ITEMS, item_id, item)
-    client.xadd(STREAM, {"op": "put", "id": item_id, "item": item})
+    item = f"{int(client.get(VERSION) or 0) + 1} 1 {document}"
+    with client.pipeline(transaction=True) as pipe:
+        pipe.incr(VERSION)
+        pipe.hset(ITEMS, item_id, item)
+        pipe.xadd(STREAM, {"op": "put", "id": item_id, "item": item})
+        pipe.execute()
 
 
 def test_what_was_changed_before_and_what_changes_now(redis_url, client, heard):
