@@ -263,7 +263,7 @@ class MemoryPeople(_Breakable):
     def _forget(self, subject: str) -> None:
         store = self.store
         for kept in (store.histories, store.shown, store.slates, store.leases, store.watermarks):
-            kept.pop(subject, None)  # type: ignore[attr-defined]  # dictionaries of different values
+            kept.pop(subject, None)
 
 
 def _deeds(events: Sequence[Event]) -> tuple[Deed, ...]:

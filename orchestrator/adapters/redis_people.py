@@ -142,10 +142,11 @@ class RedisPeople:
     async def erase(self, subject: str) -> Erased:
         """See the port. Raises DependencyError when Redis does not answer; then it may have happened."""
         kind, identifier = subject[:1], subject[2:]
-        features = self._features_key(subject)
-        keys = (REDACTIONS, STREAM) if features is None else (REDACTIONS, STREAM, features)
+        key = self._features_key(subject)
+        keys = (REDACTIONS, STREAM) if key is None else (REDACTIONS, STREAM, key)
         *numbers, redaction = await self._run(ERASE, keys, kind, identifier)
-        return Erased(*(int(number) for number in numbers), redaction=redaction.decode())
+        features, history, shown, slates, watermark, identities = map(int, numbers)
+        return Erased(features, history, shown, slates, watermark, identities, redaction.decode())
 
     async def held(self, subject: str) -> Held:
         """See the port. Raises DependencyError when Redis does not answer."""
@@ -155,9 +156,10 @@ class RedisPeople:
         pipe.get(watermark_key(subject))
         pipe.zrange(visitors_key(subject[2:]) if subject.startswith("u:") else b"", 0, -1)
         pipe.get(identity_key(subject[2:]) if subject.startswith("v:") else b"")
-        pipe.hgetall(slates_key(subject))
+        # The stubs know no bytes here.
+        pipe.hgetall(slates_key(subject))  # type: ignore[arg-type]
         if (features := self._features_key(subject)) is not None and self._user is not None:
-            pipe.hmget(features, list(self._user.fields))
+            pipe.hmget(features, list(self._user.fields))  # type: ignore[arg-type]
         try:
             history, shown, watermark, visitors, user, slates, *cells = await pipe.execute()
         except (redis.exceptions.RedisError, OSError) as error:
