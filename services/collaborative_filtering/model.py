@@ -36,7 +36,7 @@ from services.chassis.signals import DAY_S, focused, weighted_items
 METHODS = (*NAMES, "factors", "sequence")
 """What is blended, in the order of the weights."""
 
-WEIGHTS_OF = {common_pb2.PLACEMENT_ITEM: "item_weights", common_pb2.PLACEMENT_CART: "cart_weights"}
+WEIGHTS_OF: Mapping[int, str] = {common_pb2.PLACEMENT_ITEM: "item_weights", common_pb2.PLACEMENT_CART: "cart_weights"}
 """Placements with weights of their own, and their names in `Parameters`; all others are pages for the shopper alone."""
 
 _EQUAL = tuple(float(name != "sequence") for name in METHODS)

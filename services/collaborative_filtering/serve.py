@@ -98,9 +98,8 @@ class CollaborativeFiltering:
 
     def _unasked(self, shoppers: Shoppers) -> frozenset[str]:
         """Methods that have no say on any of these pages: what they would propose is not looked for either."""
-        placements = np.unique(shoppers.placements).tolist()
-        says = np.max([self._parameters.weights_on(placement) for placement in placements] or [np.ones(1)], axis=0) > 0
-        return frozenset(name for name, has_say in zip(METHODS, says, strict=False) if not has_say)
+        weights = [self._parameters.weights_on(placement) for placement in np.unique(shoppers.placements).tolist()]
+        return frozenset(name for i, name in enumerate(METHODS) if not any(weight[i] > 0 for weight in weights))
 
     def _by_sequence(self, shoppers: Shoppers) -> NDArray[np.bool_]:
         """Which queries (q,) the transformer has a say in: it may have won on some pages only."""

@@ -103,7 +103,8 @@ def choose(
     index = VectorIndex(factors[findable], findable.astype(np.int32))
     queries = choice.picked(asked, seed)
     # Every method proposes while its weight is looked for.
-    everywhere = replace(used, **dict.fromkeys(("weights", *WEIGHTS_OF.values()), (1.0,) * len(METHODS)))
+    alike: dict[str, Any] = dict.fromkeys(("weights", *WEIGHTS_OF.values()), (1.0,) * len(METHODS))
+    everywhere = replace(used, **alike)
     without = choice.shown(CollaborativeFiltering("", index, affinities, everywhere, mapped=mapped), asked, queries)
     pages = {name: rows.tolist() for name, rows in choice.pages(asked.shoppers.placements[queries]).items()}
     chosen: dict[str, Any] = given

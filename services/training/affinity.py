@@ -233,10 +233,10 @@ def demand(items: Items, wanted: Any) -> Demand:
     """What all shoppers of *wanted*, sparse (n_shoppers, n_items), want; categories are whole paths."""
     total = np.asarray(wanted.sum(0), np.float32).ravel()
     names, codes = np.unique(items.categories.astype(np.str_), return_inverse=True)
-    codes = np.where(names[codes] == "", -1, codes).astype(np.int32)
+    codes = np.where(names[codes] == "", -1, codes)
     of_category = np.bincount(codes + 1, total, len(names) + 1)[codes + 1]
     share = np.divide(total, of_category, out=np.zeros_like(total), where=(of_category > 0) & (codes >= 0))
-    return Demand(total, codes, share)
+    return Demand(total, codes.astype(np.int32), share)
 
 
 def _matrix(dataset: Dataset, half_life_d: float, shape: tuple[int, int]) -> Any:

@@ -328,6 +328,8 @@ def test_a_tuned_fusion_that_cannot_be_is_refused(tmp_path):
 
 def test_a_path_that_is_none_is_refused_as_before(a_file):
     assert "data.path" in the_refusal(a_file("[data]\npath = 3\n"))
+
+
 def test_a_wait_for_replicas_must_end_before_the_wait_for_any_answer():
     message = the_refusal(TUTTI_EVENTS__WAIT_REPLICAS="1", TUTTI_EVENTS__WAIT_MS="1000")
 

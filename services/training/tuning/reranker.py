@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.arrays import Int32, Rows
-from services.chassis.model import Candidates, Ranker, RerankQueries, Resources
+from services.chassis.model import Candidates, Generator, Ranker, RerankQueries, Resources
 from services.chassis.signals import owners
 from services.training import lessons, pipeline, registry
 from services.training.evaluation.tasks import Task
@@ -114,7 +114,7 @@ class RerankerStage:
         queries = {}
         for task in tasks:
             asked = sitting.queries(task, 1)
-            remembered = {name: Remembered(answers[task.name]) for name, answers in said.items()}
+            remembered: dict[str, Generator] = {name: Remembered(answers[task.name]) for name, answers in said.items()}
             candidates, scores, ranks = lessons.propose(remembered, quotas, asked.shoppers, asked.exclude)
             numeric, words = rehearsal.columns(task.users)
             queries[task.name] = RerankQueries(
