@@ -335,8 +335,8 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None,
     named = path or (Path(environment["TUTTI_CONFIG"]) if environment.get("TUTTI_CONFIG") else None)
     above = [_read(named)] if named is not None else []
     above.append(_from_environment(environment))
-    tuned = _tuned(reduce(_merged, above, tree), data)
-    tree = reduce(_merged, [tuned, *above], tree)
+    settled: dict[str, Any] = reduce(_merged, above, tree)
+    tree = reduce(_merged, [_tuned(settled, data), *above], tree)
     if isinstance(tree.get("sources"), list):
         tree["sources"] = [source for source in tree["sources"] if source.get("quota") != 0]
     try:
