@@ -46,7 +46,8 @@ class Call:
 
 _BODY = (Kind.INVALID_JSON, Kind.BODY_TOO_LARGE, Kind.UNSUPPORTED_MEDIA_TYPE, Kind.INVALID_FIELDS)
 _SLATE = (Kind.BAD_REQUEST, Kind.OVERLOADED)
-_PERSON = (Kind.INVALID_FIELDS, Kind.PEOPLE_UNAVAILABLE)
+# 404: an id with a line break makes no address.
+_PERSON = (Kind.NOT_FOUND, Kind.INVALID_FIELDS, Kind.PEOPLE_UNAVAILABLE)
 _HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     (
         PRIORITY,
@@ -61,7 +62,11 @@ _HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     (
         TIMEOUT,
         "header",
-        {"type": "number", "description": "like budget_ms, the smaller wins; 0 or less: popular, at once"},
+        {
+            "type": "string",
+            "pattern": "^-?[0-9]{1,9}(\\.[0-9]{1,6})?$",
+            "description": "milliseconds, like budget_ms; the smaller wins; 0 or less: popular, at once",
+        },
     ),
     (
         START,

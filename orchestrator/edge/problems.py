@@ -18,6 +18,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from orchestrator.edge.exchange import exchange_of
 
@@ -125,10 +126,17 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == Kind.NOT_FOUND.status:
         problem = Problem(Kind.NOT_FOUND, f"no such address: {path:.200}; /docs lists what there is")
     elif error.status_code == Kind.METHOD_NOT_ALLOWED.status:
-        allowed = (error.headers or {}).get("Allow", "another method")
+        allowed = _allowed(request)
         problem = Problem(
-            Kind.METHOD_NOT_ALLOWED, f"{path:.200} takes {allowed}, not {method:.20}", headers=error.headers
+            Kind.METHOD_NOT_ALLOWED, f"{path:.200} takes {allowed}, not {method:.20}", headers={"allow": allowed}
         )
     else:
         problem = Problem(Kind.BAD_REQUEST, str(error.detail), headers=error.headers)
     return response(problem, exchange_of(request.scope).request_id)
+
+
+def _allowed(request: Request) -> str:
+    """Every method this address takes; the router itself names those of the first handler only."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    here = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in here for method in route.methods or ()}))
