@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
-from functools import reduce
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -333,10 +332,8 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None,
     environment = os.environ if environment is None else environment
     tree = _read(DEFAULTS)
     named = path or (Path(environment["TUTTI_CONFIG"]) if environment.get("TUTTI_CONFIG") else None)
-    above = [_read(named)] if named is not None else []
-    above.append(_from_environment(environment))
-    settled: dict[str, Any] = reduce(_merged, above, tree)
-    tree = reduce(_merged, [_tuned(settled, data), *above], tree)
+    above = [_read(named) if named is not None else {}, _from_environment(environment)]
+    tree = _laid(_merged(tree, _tuned(_laid(tree, above), data)), above)
     if isinstance(tree.get("sources"), list):
         tree["sources"] = [source for source in tree["sources"] if source.get("quota") != 0]
     try:
@@ -387,6 +384,12 @@ def _tuned(tree: Mapping[str, Any], data: Path | None) -> dict[str, Any]:
     known = {source.get("name") for source in tree["sources"]} if isinstance(tree["sources"], list) else set()
     sources = [{"name": name, "weight": weight} for name, weight in found.weights.items() if name in known]
     return {"sources": sources} | ({"fusion": {"method": found.method}} if found.method else {})
+
+
+def _laid(tree: dict[str, Any], layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    for layer in layers:
+        tree = _merged(tree, layer)
+    return tree
 
 
 def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

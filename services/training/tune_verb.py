@@ -137,10 +137,10 @@ class _Lines:
     """In a log: a line a step, and a line a trial."""
 
     def step(self, what: str) -> None:
-        stderr.print(what, highlight=False)
+        stderr.print(what, highlight=False, soft_wrap=True)
 
     def trial(self, progress: Progress) -> None:
-        stderr.print(said(progress), highlight=False)
+        stderr.print(said(progress), highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def workshop(ground: Ground) -> Path:
     return ground.place / registry.MODELS / ".trials"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Remembered:
     """A `Generator` that says again what it said: candidates are merged by the function that merges everybody's."""
 

@@ -9,10 +9,12 @@ repeats neither. The file is one run's: it is written anew when the first stage 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +25,7 @@ from protos.tuned import Tuned
 from services.training import pipeline
 from services.training import sources as configured
 from services.training import tuned as tuned_files
-from services.training.dataset import iso
+from services.training.dataset import DatasetUnusable, iso
 from services.training.sources import Fusion, SourceSpec, check, code_of
 from services.training.tuning import generators, grounds, space, stages
 from services.training.tuning.fusion import FusionStage
@@ -36,7 +38,7 @@ from services.training.tuning.study import Search, search
 from services.training.tuning.verdict import decide
 
 FUSION, RERANKER = "fusion", pipeline.RERANKER
-STUDIES, REPORT = "studies.db", "report.json"
+STUDIES, REPORT, LOCK = "studies.db", "report.json", "lock"
 
 RECIPE = 1
 """Raised when trials would come out differently from the same data and parameters; so that none is mixed in."""
@@ -165,21 +167,41 @@ def tune(
     wanted = spaces(sources, plan.only)
     before = tuned_files.of(data, [spec.name for spec in sources])
     ends_at = clock() + 60 * plan.minutes if plan.minutes else float("inf")
-    listener.step("reading the past")
-    ground = grounds.of(data, plan.seed, plan.until_us)
-    base = _without(before, wanted, ground) if plan.only else Tuned(seen_until_us=ground.until_us)
-    run = _Run(data, sources, configured.fusion(), plan, listener, ground, before, ends_at, base, base)
-    weights = {name: _stage(run, name).weight for name in wanted}
-    for name in wanted:
-        later = list(wanted)[list(wanted).index(name) :]
-        share = weights[name] / sum(weights[one] for one in later)
-        stage = _stage(run, name)
-        run.reranker = stage if name == RERANKER else None
-        held = _held(run, stage, clock, share)
-        run.held.append(held)
-        run.kept = _with(run.kept, held)
-        _write(run, None)
-    return _write(run, _whole(run, clock))
+    with _alone(data):
+        listener.step("reading the past")
+        ground = grounds.of(data, plan.seed, plan.until_us)
+        base = _without(before, wanted, ground) if plan.only else Tuned(seen_until_us=ground.until_us)
+        run = _Run(data, sources, configured.fusion(), plan, listener, ground, before, ends_at, base, base)
+        weights = {name: _stage(run, name).weight for name in wanted}
+        for name in wanted:
+            later = list(wanted)[list(wanted).index(name) :]
+            share = weights[name] / sum(weights[one] for one in later)
+            stage = _stage(run, name)
+            run.reranker = stage if name == RERANKER else None
+            held = _held(run, stage, clock, share)
+            run.held.append(held)
+            run.kept = _with(run.kept, held)
+            _write(run, None)
+        return _write(run, _whole(run, clock))
+
+
+@contextmanager
+def _alone(data: Path) -> Iterator[None]:
+    """
+    Raises:
+        DatasetUnusable: there is no such directory.
+        ValueError: another tuning of *data* runs; it would take this one's trial for one that was killed.
+    """
+    if not data.is_dir():
+        raise DatasetUnusable(f"no data directory {data}; `tutti data synth` or `tutti data import` makes one")
+    folder = data / grounds.FOLDER
+    folder.mkdir(exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{data} is being tuned already; wait for it, or stop it") from None
+        yield
 
 
 def _stage(run: _Run, name: str) -> Stage:

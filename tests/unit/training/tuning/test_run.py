@@ -7,6 +7,7 @@ import pytest
 from protos import tuned as tuned_file
 from protos.tuned import Tuned
 from services.training import tuned
+from services.training.dataset import DatasetUnusable
 from services.training.sources import SourceSpec
 from services.training.tuning import run, tables
 from services.training.tuning.run import Plan, Silent
@@ -164,3 +165,17 @@ def test_the_trials_of_a_generator_leave_no_artefact_behind(shop):
 
     left = [path for path in (shop / "tuning" / "past" / "models").rglob("*") if path.is_file()]
     assert left == []
+
+
+def test_a_second_tuning_beside_the_first_is_refused(shop):
+    with run._alone(shop), pytest.raises(ValueError, match="is being tuned already"):
+        run.tune(shop, SOURCES, Plan(trials=2, only=("content_based",)))
+
+    run.tune(shop, SOURCES, Plan(trials=2, only=("content_based",)))
+
+
+def test_a_directory_that_there_is_not_is_not_made(tmp_path):
+    with pytest.raises(DatasetUnusable):
+        run.tune(tmp_path / "nowhere", SOURCES, Plan(only=("content_based",)))
+
+    assert not (tmp_path / "nowhere").exists()
