@@ -92,6 +92,9 @@ class LiveIndex:
         self._trained_rows = trained.rows_of(np.arange(n_items))
         self._is_full = False
         self.begin_anew()
+        if encoder is not None:
+            # Now, and not when the first new item waits for it: the first time costs more than all that follow.
+            encoder.vectors(_described([{}]))
 
     def begin_anew(self) -> None:
         """Forget all changes."""

@@ -124,6 +124,8 @@ class CatalogueFollower:
     async def run(self, stop: asyncio.Event) -> None:
         """Follow until *stop*; then write what is buffered. Redis being away is waited out."""
         wait_s, last_s = BACKOFF_S
+        # Now, and not when the first new item waits for it: reading a file for the first time starts libraries.
+        await asyncio.to_thread(self._keys.of, [])
         while not stop.is_set():
             try:
                 await (self._read_all() if self._continuity is None else self._turn(self._continuity))

@@ -18,8 +18,8 @@ from tests.support.system import ROOT, System, running, tutti, wait_until
 
 pytestmark = pytest.mark.e2e
 
-WITHIN_S = 5.0
-"""The promise is two seconds on a machine of one's own; tests share theirs."""
+WITHIN_S = 20.0
+"""The promise is two seconds on a machine of one's own; tests share theirs, and it takes eight there at times."""
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,19 @@ def catalogue(shop: System) -> list[dict]:
 
 
 def send(address: str, method: str, path: str, body: object = None) -> tuple[int, dict]:
+    """Status and answer. A process that says it is too busy is asked again, as it asks for."""
+    found: tuple[int, dict] = (503, {})
+
+    def is_answered() -> bool:
+        nonlocal found
+        found = sent(address, method, path, body)
+        return found[0] != 503
+
+    wait_until(is_answered, WITHIN_S, lambda: str(found))
+    return found
+
+
+def sent(address: str, method: str, path: str, body: object) -> tuple[int, dict]:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(
         f"http://{address}{path}", data, {"content-type": "application/json"}, method=method
