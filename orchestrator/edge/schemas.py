@@ -52,7 +52,11 @@ class Filter(Strict):
     price_max: Price | None = None
     in_stock: bool | None = None
     attributes: dict[Name, Annotated[list[Name], Field(min_length=1, max_length=100)]] = Field(
-        default_factory=dict, max_length=20, description="name → allowed values; all names must match"
+        default_factory=dict,
+        max_length=20,
+        description="name → allowed values; all names must match",
+        # Else names that no pattern matches would be allowed with any value.
+        json_schema_extra={"additionalProperties": False, "propertyNames": {"minLength": 1, "maxLength": MAX_ID}},
     )
 
     @field_validator("price_max")
