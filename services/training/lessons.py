@@ -32,7 +32,7 @@ OVERLAP_BELOW = 3_000
 _TAUGHT_SHARE = 0.6
 # Sessions whose later items are guessed from their first come from the window's first days, when models and features
 # are about as old as they are in service.
-_SESSION_DAYS = 7
+SESSION_DAYS = 7
 # Queries a window and kind. Derived: 4 windows × 2 kinds × 3,000 queries × 90 candidates are 2 M rows at most.
 MAX_QUERIES = 3_000
 # Sessions a window. They choose the weights of a blend, and whether a sequential model joins it: 300 could not tell.
@@ -90,12 +90,15 @@ def windows(dataset: Dataset) -> list[Window]:
     return [Window(end - length_us, end) for end in ends]
 
 
-def ask(dataset: Dataset, window: Window, seed: int, sessions: int = MAX_SESSIONS) -> Asked:
+def ask(
+    dataset: Dataset, window: Window, seed: int, sessions: int = MAX_SESSIONS, session_days: float = SESSION_DAYS
+) -> Asked:
     """
     The queries of a window: everybody on the home page, with and without what they know, and sessions that go on.
 
     Home queries are asked at the window's start; session queries when the session starts, with its first item (on its
-    page) or the first half of its items (in the basket) as context; *sessions* of them at most.
+    page) or the first half of its items (in the basket) as context; *sessions* of them at most, of the window's first
+    *session_days*.
     """
     rng = np.random.default_rng(seed)
     judged = truth(dataset, window)
@@ -108,7 +111,7 @@ def ask(dataset: Dataset, window: Window, seed: int, sessions: int = MAX_SESSION
     parts = [
         (users, moments, nothing, home, nothing, [judged.rebuy[i] for i in chosen]),
         (users, moments, nothing, home, touched, [judged.discovery[i] for i in chosen]),
-        _sessions(dataset, window, rng, sessions),
+        _sessions(dataset, window, rng, sessions, session_days),
     ]
     all_users = np.concatenate([p[0] for p in parts])
     context = Rows.of([row for p in parts for row in p[2]])
@@ -203,9 +206,9 @@ _Part = tuple[
 ]
 
 
-def _sessions(dataset: Dataset, window: Window, rng: np.random.Generator, most: int) -> _Part:
+def _sessions(dataset: Dataset, window: Window, rng: np.random.Generator, most: int, days: float) -> _Part:
     """Sessions with two wanted items or more; every other one is a basket. What is in the context is excluded."""
-    end_us = min(window.end_us, window.start_us + _SESSION_DAYS * DAY_US)
+    end_us = min(window.end_us, window.start_us + int(days * DAY_US))
     start, end = np.searchsorted(dataset.at_us, [window.start_us, end_us])
     kept = start + np.flatnonzero(
         (dataset.sessions[start:end] >= 0) & np.isin(dataset.types[start:end], POSITIVE_TYPES)
