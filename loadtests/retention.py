@@ -2,7 +2,7 @@
 What Redis keeps of people, kind of key by kind of key, after days of traffic on a clock that runs fast: memory of a
 user, a visitor, an event, against what docs/operating.md says.
 
-    python -m loadtests.retention [--days 7] [--day-s 4] [--visitors 2000] [--users 500]
+    python -m loadtests.retention [--days 7] [--day-s 8] [--visitors 150] [--users 40]
 
 Starts a Redis of its own and writes to it by the adapters of the edge: visits, impressions, log-ins, remembered slates.
 A day lasts --day-s seconds, and every life of a key in days shrinks with it; --visitor-days 2, so that a week sees
@@ -105,8 +105,7 @@ async def live(url: str, days: int, day_s: float, traffic: Traffic, visitor_days
             print(f"day {day + 1}: {n_events} events, {await client.dbsize()} keys, {used / 1e6:.1f} MB{late}")
         found = await _kinds(client)
         holds = _judged(found, traffic, visitor_days + 1)
-        endless = [key async for key in client.scan_iter(count=1000) if await client.ttl(key) == -1]
-        if unexpected := set(endless) - ENDLESS:
+        if unexpected := await _endless(client) - ENDLESS:
             print(f"without an end: {sorted(unexpected)[:5]}")
             holds = False
         print(f"an event costs {world.events_bytes(found):.0f} bytes in the stream and as a marker, together")
@@ -182,6 +181,17 @@ async def _kinds(client: redis.asyncio.Redis) -> dict[str, tuple[int, int]]:
     return {name: (n, size) for name, (n, size) in found.items()}
 
 
+async def _endless(client: redis.asyncio.Redis) -> set[bytes]:
+    keys = [key async for key in client.scan_iter(count=1000)]
+    found: set[bytes] = set()
+    for start in range(0, len(keys), 1000):
+        pipe, page = client.pipeline(transaction=False), keys[start : start + 1000]
+        for key in page:
+            pipe.ttl(key)
+        found |= {key for key, ttl in zip(page, await pipe.execute(), strict=True) if ttl == -1}
+    return found
+
+
 def _judged(found: Mapping[str, tuple[int, int]], traffic: Traffic, days: float) -> bool:
     holds = True
     print(f"\n{'kind of key':20} {'keys':>8} {'bytes':>11} {'each':>7} {'bound':>7} {'most keys':>10}")
@@ -233,10 +243,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, default=7)
     parser.add_argument(
-        "--day-s", type=float, default=4, help="seconds a day lasts; longer where a day's traffic is late"
+        "--day-s", type=float, default=8, help="seconds a day lasts; longer where a day's traffic is late"
     )
-    parser.add_argument("--visitors", type=int, default=2000, help="new ones a day")
-    parser.add_argument("--users", type=int, default=500)
+    parser.add_argument("--visitors", type=int, default=150, help="new ones a day")
+    parser.add_argument("--users", type=int, default=40)
     parser.add_argument("--log-ins", type=float, default=0.1, help="share of visitors who log in")
     parser.add_argument("--visitor-days", type=float, default=2)
     parser.add_argument("--seed", type=int, default=1)
