@@ -328,7 +328,7 @@ def _digest(run: _Run, stage: Stage) -> str:
     content = {
         "recipe": [RECIPE, pipeline.RECIPE],
         "ground": run.ground.digest,
-        "stage": stage.name,
+        "stage": [stage.name, stage.tasks],
         "space": [repr(axis) for axis in stage.space],
         "sources": [asdict(spec) for spec in run.sources if not is_generator or spec.name == stage.name],
         "code": [
