@@ -31,7 +31,7 @@ from services.training.split import Window, window
 FOLDER = "tuning"
 
 HOME, PAGES = ("discovery", "rebuy"), ("item", "cart")
-"""Tasks that parameters are ranked by, and tasks on whose pages they may do no harm."""
+"""Tasks of the two kinds of pages: where the re-ranked order is shown, and where the fused one stands (ADR 12)."""
 
 MOST = 2_000
 """Queries a task. Judged: with 5,000 an interval is a third narrower, and a trial asks two and a half times as long."""

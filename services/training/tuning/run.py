@@ -328,8 +328,9 @@ def _digest(run: _Run, stage: Stage) -> str:
     content = {
         "recipe": [RECIPE, pipeline.RECIPE],
         "ground": run.ground.digest,
-        "stage": stage.name,
-        "space": [repr(axis) for axis in stage.space],
+        "stage": [stage.name, stage.tasks],
+        # But not the words: a better reason makes no other trial.
+        "space": [[a.name, a.default, a.steps, a.low, a.high, a.is_log] for a in stage.space],
         "sources": [asdict(spec) for spec in run.sources if not is_generator or spec.name == stage.name],
         "code": [
             code_of(name) for name in ([stage.name] if is_generator else [*(s.name for s in run.sources), RERANKER])
