@@ -7,7 +7,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator.adapters.catalogue import MAX_LEAP, MAX_TOUCHED_UP, Catalogue, documents_of
-from orchestrator.core.masks import both, of, says
 from orchestrator.core.model import ItemFilter
 from protos.catalogue import NO_KEY, ItemState
 
@@ -216,12 +215,3 @@ def test_when_numbers_begin_anew_any_change_is_newer(catalogue):
 
     assert catalogue.properties(0)["title"] == "Beaker"
     assert catalogue.version_of("mug") == 1
-
-
-def test_of_an_item_younger_than_a_mask_nothing_is_allowed():
-    mask = np.asarray([True, False, True])
-
-    assert says(mask, keys(2, 1, 3)).tolist() == [True, False, False]
-    assert says(mask, keys()).tolist() == []
-    assert both(mask, np.ones(5, np.bool_)).tolist() == mask.tolist()
-    assert of(np.asarray([2.0, 3.0], np.float32), keys(1, 7), 1.0).tolist() == [3.0, 1.0]
