@@ -35,6 +35,7 @@ from orchestrator.adapters.redis_events import RedisEvents
 from orchestrator.adapters.redis_items import RedisItems
 from orchestrator.adapters.redis_people import RedisPeople
 from orchestrator.adapters.redis_pipeline import Address, RedisPipeline
+from orchestrator.adapters.redis_slate_log import RedisSlateLog
 from orchestrator.adapters.redis_slates import RedisSlates
 from orchestrator.adapters.rules_file import RulesError, RulesFile, bound
 from orchestrator.adapters.shop_clock import shop_clock
@@ -54,6 +55,7 @@ from orchestrator.ports import (
     People,
     Reranker,
     SlateCache,
+    SlateLog,
 )
 from orchestrator.settings import Replicas, RulesSettings, Settings
 from orchestrator.telemetry import Metrics, log, metrics
@@ -79,6 +81,7 @@ class Overrides:
     reranker: Reranker | None = None
     features: FeatureReader | None = None
     slates: SlateCache | None = None
+    slate_log: SlateLog | None = None
     events: EventLog | None = None
     people: People | None = None
     catalogue: Catalogue | None = None
@@ -152,6 +155,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
         redis = redis_client.connect(settings.redis)
         stack.push_async_callback(redis.aclose)
         plan = _read_plan(data, settings.reranker.name) if given.features is None or given.reranker is None else None
+        written = None if given.slates is not None else await _slate_log(stack, settings, plan, catalogue, now, told)
         parts = Collaborators(
             sources=given.sources
             or tuple(
@@ -180,6 +184,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
             wall=time.time,
             rng=given.rng or random.Random(),  # noqa: S311  # jitter and exploration, no secret
             rulebook=_rulebook(stack, settings.rules, catalogue, plan, told),
+            slate_log=given.slate_log or written,
         )
         _know_dependencies(guard, settings, channels)
         pipeline = Pipeline(settings, parts, _made_by(settings, catalogue))
@@ -197,6 +202,8 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
             shop_now=now,
         )
         await _warm_up(running)
+        if written is not None:
+            written.start()
         await _say_how_durable(events)
         # Not before: loading and the full collection of the warm-up are stalls that nobody waits for.
         loop.start()
@@ -302,6 +309,35 @@ async def _slates(stack: AsyncExitStack, redis_url: str) -> RedisSlates:
     await pipeline.start()
     stack.push_async_callback(pipeline.close)
     return RedisSlates(pipeline)
+
+
+async def _slate_log(
+    stack: AsyncExitStack,
+    settings: Settings,
+    plan: ReadPlan | None,
+    catalogue: Catalogue,
+    now: Callable[[], float],
+    told: Metrics,
+) -> RedisSlateLog | None:
+    """The log, not started; None where nothing is to be logged."""
+    if not settings.log.slates_share:
+        return None
+    # A connection of its own: what a page waits for never queues behind what nobody waits for.
+    pipeline = RedisPipeline(Address.parse(settings.redis.url))
+    await pipeline.start()
+    stack.push_async_callback(pipeline.close)
+    slate_log = RedisSlateLog(
+        pipeline,
+        plan,
+        catalogue.id_of,
+        share=settings.log.slates_share,
+        explored_share=settings.exploration.share,
+        wall=time.time,
+        shop_now=now,
+        metrics=told,
+    )
+    stack.push_async_callback(slate_log.close)
+    return slate_log
 
 
 def rulebook_of(rules: Sequence[Rule], settings: Settings) -> Rulebook:

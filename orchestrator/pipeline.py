@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -24,6 +24,7 @@ from orchestrator.core.fusion import fuse
 from orchestrator.core.limiter import LimiterPolicy
 from orchestrator.core.model import (
     Ask,
+    Asked,
     Candidates,
     Kept,
     Loss,
@@ -40,7 +41,7 @@ from orchestrator.core.report import Report, keys_of
 from orchestrator.core.rules import NO_RULES, InForce, Rulebook
 from orchestrator.core.selection import ordered
 from orchestrator.guard import Guard
-from orchestrator.ports import CandidateSource, Catalogue, FeatureReader, Reranker, SlateCache
+from orchestrator.ports import CandidateSource, Catalogue, FeatureReader, Reranker, SlateCache, SlateLog
 from orchestrator.remembered import Remembered
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Metrics, log, log_shown, summarise
@@ -58,6 +59,7 @@ class Collaborators:
     What the pipeline leans on; `bootstrap` builds the real ones, tests pass twins.
 
     rulebook: the shop's rules as they are at this moment.
+    slate_log: None where nothing is logged.
     """
 
     sources: Sequence[CandidateSource]
@@ -71,6 +73,7 @@ class Collaborators:
     wall: Callable[[], float]
     rng: random.Random
     rulebook: Callable[[], Rulebook] = lambda: NO_RULES
+    slate_log: SlateLog | None = None
 
 
 class Pipeline:
@@ -122,6 +125,8 @@ class Pipeline:
             self._parts.metrics.backstops.inc()
             slate = self._without_calls(query, report, Loss.DEADLINE)
         slate = self._shown(query, slate)
+        if self._parts.slate_log is not None:
+            self._parts.slate_log.served(query, slate)
         summarise(query, slate, self._parts.monotonic() - started, self._parts.metrics)
         return slate
 
@@ -139,7 +144,7 @@ class Pipeline:
         if floor >= Rung.POPULAR:
             return self._without_calls(query, report, Loss.SHED)
         rules = self._arrangement.in_force(query)
-        make = partial(self._compute, query, rules)
+        make = partial(self._make, query, rules)
         recalled = await self._remembered.look_up(query, deadline, report, rules.digest)
         if floor >= Rung.STALE:
             return recalled.slate or slate_cache.or_fallback(
@@ -163,6 +168,15 @@ class Pipeline:
         deadline = Deadline.after(self._parts.monotonic(), max(0.0, budget_s - queued_s), 0.0)
         rules = self._arrangement.in_force(query)
         return await self._compute(query, rules, deadline, report), report.lists
+
+    async def _make(self, query: Query, rules: InForce, deadline: Deadline, report: Report) -> Slate:
+        """A slate to be served, now or again; what it was made of is on its way to the log."""
+        slate = await self._compute(query, rules, deadline, report)
+        if report.asked is None or self._parts.slate_log is None:
+            return slate
+        slate = replace(slate, made_as=query.recommendation_id)
+        self._parts.slate_log.made(query, report.asked, slate)
+        return slate
 
     async def _compute(self, query: Query, rules: InForce, deadline: Deadline, report: Report) -> Slate:
         """Stages 2 to 8 of ARCHITECTURE.md: hydrate, retrieve, fuse, filter, re-rank, select."""
@@ -297,6 +311,7 @@ class Pipeline:
         report.rerank(settings.name, outcome)
         match outcome:
             case Kept(value=reranked):
+                report.asked = Asked(user, head, reranked)
                 scores = np.concatenate([reranked.scores.astype(np.float64), candidates.scores[len(head) :]])
                 return ordered(candidates.scored(scores), len(head))
             case Lost():

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from orchestrator.core.likeness import Marks
 from orchestrator.core.model import (
     Ask,
+    Asked,
     Candidates,
     Event,
     Facts,
@@ -27,6 +28,7 @@ from orchestrator.core.model import (
     Query,
     Reranked,
     Retrieved,
+    Slate,
     UserContext,
 )
 from orchestrator.core.people import Erased, Held, Merged
@@ -105,6 +107,20 @@ class SlateCache(Protocol):
 
     async def release(self, subject: str, field: str, lease: str) -> None:
         """End *lease* if it is still held."""
+
+
+class SlateLog(Protocol):
+    """
+    Writes down a share of what is served, behind the answer. Never awaits, never raises: what is lost is counted.
+
+    Whoever sees one answer made of a computation sees them all, and the computation.
+    """
+
+    def served(self, query: Query, slate: Slate) -> None:
+        """An answer as it leaves, remembered or not."""
+
+    def made(self, query: Query, asked: Asked, slate: Slate) -> None:
+        """What the re-ranker was asked for *slate*, which was made just now, and said."""
 
 
 class EventLog(Protocol):

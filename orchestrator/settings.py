@@ -246,6 +246,7 @@ class Exploration(_Section):
 class Log(_Section):
     level: Literal["debug", "info", "warning", "error"]
     format: Literal["json", "text"]
+    slates_share: float = Field(ge=0, le=1)
 
 
 class Settings(_Section):

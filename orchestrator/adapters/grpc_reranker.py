@@ -36,17 +36,7 @@ class GrpcReranker:
         Raises:
             DependencyError: the call failed, or its answer has another length or is not all numbers.
         """
-        request = reranking_pb2.RerankRequest(
-            queries=1,
-            shoppers=shoppers_of(query, user, self._wall),
-            candidates=pack_rows(Rows.of([candidates.keys])),
-            sources=candidates.sources,
-            source_scores=np.ascontiguousarray(candidates.source_scores, "<f4").tobytes(),
-            source_ranks=np.ascontiguousarray(candidates.source_ranks, "<u2").tobytes(),
-            user_numeric=user.numeric.astype("<f4").tobytes(),
-            user_categorical=user.categorical,
-            feature_digest=self._feature_digest,
-        )
+        request = question(query, user, candidates, self._feature_digest, self._wall)
         reply = await unary(self._stubs[replica].Rerank, request, timeout_s)
         try:
             scores = unpack(reply.scores, "<f4", (len(candidates),), "scores")
@@ -55,3 +45,20 @@ class GrpcReranker:
         if not np.isfinite(scores).all():
             raise DependencyError(Loss.INVALID_REPLY, "reranking: scores that are not finite")
         return Reranked(scores, reply.model_version)
+
+
+def question(
+    query: Query, user: UserContext, candidates: Candidates, feature_digest: str, wall: Callable[[], float]
+) -> reranking_pb2.RerankRequest:
+    """What the re-ranker is asked about one query; *wall* says from when ages of events count."""
+    return reranking_pb2.RerankRequest(
+        queries=1,
+        shoppers=shoppers_of(query, user, wall),
+        candidates=pack_rows(Rows.of([candidates.keys])),
+        sources=candidates.sources,
+        source_scores=np.ascontiguousarray(candidates.source_scores, "<f4").tobytes(),
+        source_ranks=np.ascontiguousarray(candidates.source_ranks, "<u2").tobytes(),
+        user_numeric=user.numeric.astype("<f4").tobytes(),
+        user_categorical=user.categorical,
+        feature_digest=feature_digest,
+    )

@@ -13,21 +13,26 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from orchestrator.adapters.slate_messages import made_message, may_be_shown, served_message
 from orchestrator.core.model import (
     Ask,
+    Asked,
     Candidates,
     Event,
     Loss,
     Query,
     Reranked,
     Retrieved,
+    Slate,
     UserContext,
 )
 from orchestrator.core.people import MAX_VISITORS, Deed, Erased, Held, HeldSlate, Merged, put_in_place, together
+from orchestrator.core.sampling import is_sampled
 from orchestrator.core.slate_cache import LEASE_S, Entry, Found
 from orchestrator.ports import DependencyError
 from protos.catalogue import NO_KEY, ItemState, Outcome, Verdict, Wish
 from protos.history import IMPRESSION, MAX_ENTRIES
+from protos.slate_log import MADE, SERVED
 
 
 @dataclass(slots=True)
@@ -331,3 +336,29 @@ class MemoryItems(_Breakable):
         state = self.held[wish.item_id] = ItemState(wish.item_id, self.version, key, wish.document)
         self.entries.append(state)
         return Outcome(Verdict.TAKEN, state)
+
+
+@dataclass(slots=True)
+class MemorySlateLog:
+    """The slate log as messages, in order; with *is_lost* nothing is kept and everything counted."""
+
+    share: float = 1.0
+    at_s: float = 0.0
+    is_lost: bool = False
+    lost: int = 0
+    messages: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    def served(self, query: Query, slate: Slate) -> None:
+        if is_sampled(slate.made_as or query.recommendation_id, self.share):
+            self._keep(SERVED, served_message(query, slate, self.at_s, 0.0))
+
+    def made(self, query: Query, asked: Asked, slate: Slate) -> None:
+        if is_sampled(slate.made_as, self.share):
+            nothing = np.empty((len(may_be_shown(slate)), 0), np.float32)
+            self._keep(MADE, made_message(query, asked, slate, self.at_s, "", nothing, []))
+
+    def _keep(self, kind: bytes, message: bytes) -> None:
+        if self.is_lost:
+            self.lost += 1
+        else:
+            self.messages.append((kind, message))

@@ -165,9 +165,10 @@ def _slate(raw: dict[str, Any]) -> Slate:
         created_at=raw["created_at"],
         removed=tuple((name, n) for name, n in raw["removed"]),
         stages_ms=tuple((name, ms) for name, ms in raw["stages_ms"]),
-        # Entries of a process that knew neither have neither.
+        # Entries of a process that did not know these have none.
         pinned=tuple(int(position) for position in raw.get("pinned", ())),
         pool=tuple(_item(item) for item in raw.get("pool", ())),
+        made_as=str(raw.get("made_as", "")),
     )
 
 

@@ -286,6 +286,15 @@ def proposers(ranks: Sequence[int], sources: Sequence[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What the re-ranker was asked for a slate, and what it answered: the log learns features as served from it."""
+
+    user: UserContext
+    candidates: Candidates
+    answer: Reranked
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """
     What the catalogue says of candidates, row i of candidate i.
@@ -359,6 +368,7 @@ class Slate:
     pinned     positions, from 1, of items that a rule pinned there
     pool       who may be exchanged for an unpinned slot when chance has a say; empty where it has none
     touched    key → what moved, pinned or lowered that item: names of rules, `fatigue`; only of an explained slate
+    made_as    recommendation id of the request it was re-ranked for, in whoever's answer it stands; "" where none was
     """
 
     items: tuple[SlateItem, ...]
@@ -376,6 +386,7 @@ class Slate:
     pinned: tuple[int, ...] = ()
     pool: tuple[SlateItem, ...] = ()
     touched: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    made_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from orchestrator.core.model import (
+    Asked,
     Int32,
     Kept,
     Level,
@@ -33,6 +34,7 @@ class Report:
     Collects what each stage did; see `Slate` for the fields' meaning.
 
     rung: the one the ladder's controller stands on; what was lost may put the answer on a lower one.
+    asked: what the re-ranker was asked, where it answered.
     """
 
     sources: dict[str, SourceReport] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class Report:
     lists: list[StageList] = field(default_factory=list)
     watermark: int = 0
     rung: Rung = Rung.FULL
+    asked: Asked | None = None
 
     def stage(self, name: str, took_s: float) -> None:
         """Note how long stage *name* took."""

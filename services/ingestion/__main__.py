@@ -23,6 +23,7 @@ from services.ingestion.consume import DEAD, GROUP, STREAM, Consumer, connect
 from services.ingestion.keys import Keys
 from services.ingestion.redact import Redactor
 from services.ingestion.sinks import ParquetLog
+from services.ingestion.slates import SlateFiles, SlateFollower
 
 EXAMPLE = "example: python -m services.ingestion --data .tutti/shop --address 127.0.0.1:50060 --redis redis://…:6379/0"
 
@@ -49,30 +50,38 @@ async def _run(arguments: argparse.Namespace) -> None:
     sink = ParquetLog(arguments.data / "event_log")
     redactor = Redactor(client, STREAM, GROUP, DEAD, arguments.data, log)
     consumer = Consumer(client, sink, arguments.consumer, log, on_connected=server.set_ready, redactor=redactor)
-    # A connection of its own: both wait inside Redis.
+    # Connections of their own: all three wait inside Redis.
     catalogue_client = connect(arguments.redis)
     follower = CatalogueFollower(catalogue_client, Keys(arguments.data), CatalogueLog(arguments.data), log)
+    slates_client = connect(arguments.redis)
+    slates = SlateFollower(slates_client, SlateFiles(arguments.data), arguments.consumer, log)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(consumer.run(stop))
             group.create_task(follower.run(stop))
+            group.create_task(slates.run(stop))
     finally:
         await server.drain()
         await client.aclose()
         await catalogue_client.aclose()
+        await slates_client.aclose()
     log.info(
         "stopped",
         events_written=consumer.events_written,
         dead_letters=consumer.dead_letters,
         keys_given=follower.keys_given,
         changes_written=follower.changes_written,
+        slates_written=slates.slates_written,
     )
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m services.ingestion", description=__doc__, epilog=EXAMPLE)
     parser.add_argument(
-        "--data", type=Path, required=True, help="data directory; event_log/ and catalogue_log/ are made inside"
+        "--data",
+        type=Path,
+        required=True,
+        help="data directory; event_log/, catalogue_log/ and slate_log/ go there",
     )
     parser.add_argument("--address", required=True, help="host:port of the gRPC health service")
     parser.add_argument("--redis", required=True, help="URL of the Redis that holds the stream")

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 import redis.asyncio
 import structlog
 
-from protos import redactions
+from protos import redactions, slate_log
 from protos.history import REDACTIONS, slates_key
 from services.ingestion.sinks import LoggedEvent, to_disk
 
@@ -107,7 +107,7 @@ class Redactor:
     """
     Args:
         stream, group, dead: what `consume` reads, as whom, and where its poison lies.
-        data: the data directory; its `event_log/` is rewritten, its `redactions.parquet` is added to.
+        data: the data directory; its `event_log/` and `slate_log/` are rewritten, its `redactions.parquet` is added to.
     """
 
     def __init__(
@@ -181,8 +181,8 @@ class Redactor:
             start = f"({entries[-1][0].decode()}"
 
     def _files(self, orders: Sequence[Order]) -> int:
-        with _alone(self._data):
-            n_rows = rewrite(self._data / "event_log", orders)
+        with alone(self._data):
+            n_rows = sum(rewrite(self._data / one, orders) for one in ("event_log", slate_log.FOLDER))
             for order in orders:
                 redactions.add(self._data, order.user_ids, order.visitor_ids, order.at_ms * 1000)
         return n_rows
@@ -245,8 +245,8 @@ def _replace(path: Path, table: pa.Table) -> None:
 
 
 @contextmanager
-def _alone(data: Path) -> Iterator[None]:
-    """One redaction of a data directory at a time: two that rewrite one file would each bring back the other's."""
+def alone(data: Path) -> Iterator[None]:
+    """One at a time: two that rewrite one file of a data directory would each bring back what the other took out."""
     with (data / ".redacting").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -90,12 +90,12 @@ def chosen(taught: Opinions, said: Opinions, rows: Lists, fused_column: int) -> 
 
 
 def ndcg(scores: Float32, rows: Lists) -> float:
-    """Mean ndcg@10 of the lists ordered by *scores* (n,), of what is wanted among their candidates."""
+    """Mean ndcg@10 of the lists ordered by *scores* (n,), of what is wanted of their candidates; by their weights."""
     figures = []
     for start, end in zip(rows.offsets[:-1], rows.offsets[1:], strict=True):
         wanted = set(np.flatnonzero(rows.gains[start:end] > 0).tolist())
         figures.append(ndcg_at(np.argsort(-scores[start:end], kind="stable").tolist(), wanted, 10))
-    return float(np.mean(figures))
+    return float(np.average(figures, weights=rows.weights))
 
 
 def _best(taught: Opinions, said: Opinions, rows: Lists) -> float:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from protos.arrays import Float32
 from services.chassis.model import RerankQueries
+from services.chassis.signals import owners
 from services.reranking.model import Features, ItemTable
 from services.training.lessons import Lesson
 
@@ -24,12 +25,17 @@ _BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """q lists, flat: offsets (q + 1,), dense (n, F) float32, codes (n, C), gains (n,) float32, 0 for not wanted."""
+    """
+    q lists, flat: offsets (q + 1,), dense (n, F) float32, codes (n, C), gains (n,) float32, 0 for not wanted.
+
+    weights: (q,) float32 how much each list counts; None: all alike
+    """
 
     offsets: NDArray[np.int64]
     dense: Float32
     codes: NDArray[np.int64]
     gains: Float32
+    weights: Float32 | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -42,7 +48,8 @@ class Lists:
         """The *chosen* (q,) lists, in their order."""
         rows = np.repeat(chosen, self.lengths)
         offsets = np.concatenate([[0], np.cumsum(self.lengths[chosen])])
-        return Lists(offsets, self.dense[rows], self.codes[rows], self.gains[rows])
+        weights = None if self.weights is None else self.weights[chosen]
+        return Lists(offsets, self.dense[rows], self.codes[rows], self.gains[rows], weights)
 
 
 def judged(users: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
@@ -61,26 +68,38 @@ def of_lesson(
     """
     Lists of the *chosen* queries that have something wanted among their candidates; None when there are none.
 
+    Of a lesson that says what was seen, only that, and gains by how likely it was (`Lesson.seen`).
+
     negatives: candidates not wanted kept a query, drawn by chance; None keeps all.
     """
-    rows = lesson.queries.candidates
-    hits = np.add.reduceat(np.append(lesson.gains > 0, False), rows.offsets[:-1]) * (np.diff(rows.offsets) > 0)
+    rows, seen = lesson.queries.candidates, lesson.seen
+    gained = lesson.gains if seen is None else lesson.gains * seen
+    hits = np.add.reduceat(np.append(gained > 0, False), rows.offsets[:-1]) * (np.diff(rows.offsets) > 0)
     chosen = chosen[hits[chosen] > 0] if len(chosen) else chosen
     parts: list[tuple[Float32, NDArray[np.int64], Float32]] = []
     lengths: list[NDArray[np.int64]] = []
+    weights: list[Float32] = []
     for start in range(0, len(chosen), _BATCH):
         queries, places = subset(lesson.queries, chosen[start : start + _BATCH])
-        encoded, gains = features.rows(queries, items), lesson.gains[places]
-        owner = np.repeat(np.arange(len(queries.candidates)), np.diff(queries.candidates.offsets))
+        at = None if lesson.item_rows is None else lesson.item_rows[places]
+        encoded, gains = features.rows(queries, items, at), gained[places]
+        owner, offsets = owners(queries.candidates), queries.candidates.offsets
+        if seen is not None:
+            # Encoded among all candidates, as it was served; learnt from where somebody could have wanted it.
+            kept = np.flatnonzero(seen[places] > 0)
+            encoded, gains, owner = encoded.take(kept), gains[kept], owner[kept]
+            offsets = np.searchsorted(owner, np.arange(len(offsets)))
+            weights.append(_said(gains, lesson.gains[places][kept], owner, len(queries.candidates)))
         if negatives is not None:
-            kept = _thinned(gains, owner, queries.candidates.offsets, negatives, rng)
+            kept = _thinned(gains, owner, offsets, negatives, rng)
             encoded, gains, owner = encoded.take(kept), gains[kept], owner[kept]
         parts.append((encoded.dense, encoded.codes, gains))
         lengths.append(np.bincount(owner, minlength=len(queries.candidates)))
     if not parts:
         return None
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
-    return Lists(offsets, *(np.concatenate(column) for column in zip(*parts, strict=True)))
+    dense, codes, all_gains = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Lists(offsets, dense, codes, all_gains, np.concatenate(weights) if weights else None)
 
 
 def joined(parts: Sequence[Lists | None]) -> Lists | None:
@@ -93,7 +112,18 @@ def joined(parts: Sequence[Lists | None]) -> Lists | None:
         np.concatenate([part.dense for part in known]),
         np.concatenate([part.codes for part in known]),
         np.concatenate([part.gains for part in known]),
+        np.concatenate([_weights(part) for part in known]) if any(p.weights is not None for p in known) else None,
     )
+
+
+def _weights(part: Lists) -> Float32:
+    return np.ones(len(part), np.float32) if part.weights is None else part.weights
+
+
+def _said(gained: Float32, gains: Float32, owner: NDArray[np.int64], q: int) -> Float32:
+    """(q,) how much more is said by a list than was done to it: what stood where few look counts for those few."""
+    said = np.bincount(owner, gained, q) / np.maximum(np.bincount(owner, gains, q), 1e-9)
+    return said.astype(np.float32)
 
 
 def subset(queries: RerankQueries, chosen: NDArray[np.int64]) -> tuple[RerankQueries, NDArray[np.int64]]:

@@ -114,14 +114,16 @@ class Features:
     layout: Layout
     affinities: Affinities
 
-    def rows(self, queries: RerankQueries, items: ItemTable) -> Encoded:
+    def rows(self, queries: RerankQueries, items: ItemTable, at: NDArray[np.int64] | None = None) -> Encoded:
         """
         dense (n, F) float32 and codes (n, C) int64 for the n candidates of q queries.
 
         Column order depends on the layout alone.
+
+        at: (n,) rows of *items* that candidates read in place of their keys' own: items as they once were.
         """
         row = owners(queries.candidates)
-        at = items.rows_of(queries.candidates.values)
+        at = items.rows_of(queries.candidates.values) if at is None else at
         user = self.layout.user.encode(queries.user_numeric, queries.user_categorical)
         item = items.encoded.take(at)
         user_rows = user.take(row)

@@ -107,11 +107,13 @@ def fit(
     layout = _layout(lessons, serving, sources)
     taught, judged = [], []
     for lesson in lessons:
-        features = Features(layout, affinity.learn(lesson.past, closeness))
+        features = Features(layout, lesson.affinities or affinity.learn(lesson.past, closeness))
         items = ItemTable.of(layout, lesson.item_numeric, lesson.item_categorical)
         is_judged = lists.judged(lesson.users, used.judged_share)
         taught.append(lists.of_lesson(features, items, lesson, np.flatnonzero(~is_judged), used.negatives, rng))
-        judged.append(lists.of_lesson(features, items, lesson, np.flatnonzero(is_judged), None, rng))
+        # What was shown is judged by what was clicked of it, which is another scale: where there is nothing else.
+        if lesson.seen is None or all(one.seen is not None for one in lessons):
+            judged.append(lists.of_lesson(features, items, lesson, np.flatnonzero(is_judged), None, rng))
     features = Features(layout, affinity.learn(serving.dataset, closeness))
     rows = lists.joined(taught)
     if rows is not None and len(rows) < LEAST_LISTS:
@@ -120,7 +122,7 @@ def fit(
     if rows is None:
         networks = [_untaught(features, serving, used)]
     else:
-        booster = trees.learn(rows.dense, rows.gains, rows.lengths, used.trees, seed)
+        booster = trees.learn(rows.dense, rows.gains, rows.lengths, used.trees, seed, rows.weights)
         trees.write_onnx(booster, out / TREES_FILE)
         networks, blends, metrics = _committee(rows, lists.joined(judged), booster, layout, used, rng)
     _write(out, networks, features, serving, blends)
@@ -217,7 +219,8 @@ def _loss(network: CrossNetwork, rows: Lists, queries: NDArray[np.int64]) -> tor
     gains = torch.zeros_like(lists)
     gains[torch.from_numpy(owner), torch.from_numpy(place)] = torch.from_numpy(rows.gains[at])
     shares = gains / gains.sum(1, keepdim=True)
-    return -(shares * torch.log_softmax(lists, 1)).sum(1).mean()
+    losses = -(shares * torch.log_softmax(lists, 1)).sum(1)
+    return losses.mean() if rows.weights is None else (losses * torch.from_numpy(rows.weights[queries])).mean()
 
 
 def _scores(network: CrossNetwork, rows: Lists) -> Float32:

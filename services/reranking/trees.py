@@ -42,7 +42,14 @@ class Parameters:
     judged_places: int = 30
 
 
-def learn(dense: Float32, gains: Float32, lengths: NDArray[np.int64], used: Parameters, seed: int) -> lightgbm.Booster:
+def learn(
+    dense: Float32,
+    gains: Float32,
+    lengths: NDArray[np.int64],
+    used: Parameters,
+    seed: int,
+    weights: Float32 | None = None,
+) -> lightgbm.Booster:
     """
     Fit on lists that lie one after the other.
 
@@ -50,6 +57,7 @@ def learn(dense: Float32, gains: Float32, lengths: NDArray[np.int64], used: Para
         dense: (n, F) finite.
         gains: (n,) ≥ 0; lists are ordered by their ranks among all gains, as LambdaMART wants whole labels.
         lengths: (q,) rows of each list.
+        weights: (q,) how much each list counts; None: all alike.
     """
     levels, labels = np.unique(gains, return_inverse=True)
     options: dict[str, Any] = {
@@ -74,7 +82,8 @@ def learn(dense: Float32, gains: Float32, lengths: NDArray[np.int64], used: Para
         "num_threads": 1,
         "verbose": -1,
     }
-    rows = lightgbm.Dataset(dense, labels, group=lengths, free_raw_data=True)
+    by_row = None if weights is None else np.repeat(weights, lengths)
+    rows = lightgbm.Dataset(dense, labels, group=lengths, weight=by_row, free_raw_data=True)
     return lightgbm.train(options, rows, used.trees)
 
 

@@ -7,9 +7,10 @@ with one clear sentence, 2 wrong usage, 3 trained and published, but refused by 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -78,6 +79,9 @@ def train(
     force_promote: Annotated[
         bool, typer.Option("--force-promote", help="Serve what was trained whatever the gate says.")
     ] = False,
+    from_log: Annotated[
+        bool, typer.Option("--from-log", help="Learn also from what was served, and compare its features with Feast.")
+    ] = False,
 ) -> None:
     """
     Train every source of the settings, the re-ranker and the popular list, and promote them if the gate admits them.
@@ -85,13 +89,17 @@ def train(
     Does nothing when the same data was trained with the same sources and seed before. Exit code 3: trained and
     published, but not promoted; the reasons are printed, and what served before still serves.
 
+    With --from-log the re-ranker is also taught what it served, once there is enough of it (docs/attribution.md).
+
     Example: tutti train --data .tutti/shop
     """
     place = data or default_data()
     with explained(), steps() as step:
         from services.training import pipeline, sources
 
-        done = pipeline.train(place, sources.configured(), seed, force, progress=step, promote_anyway=force_promote)
+        done = pipeline.train(
+            place, sources.configured(), seed, force, progress=step, promote_anyway=force_promote, with_log=from_log
+        )
     if not done.was_needed:
         stdout.print(f"{place}: nothing has changed since the last training; --force trains anyway")
         return
@@ -100,6 +108,8 @@ def train(
         figures = ", ".join(f"{k} {v:.4g}" for k, v in done.report["metrics"][name].items())
         table.add_row(name, version, figures)
     stdout.print(table)
+    if done.report.get("log") is not None:
+        _say_of_the_log(place, done.report["log"])
     for note in done.report["gate"]["notes"]:
         stdout.print(f"gate: {note}", highlight=False, markup=False, soft_wrap=True)
     for reason in done.report["gate"]["reasons"]:
@@ -112,6 +122,21 @@ def train(
             soft_wrap=True,
         )
         raise typer.Exit(REFUSED)
+
+
+def _say_of_the_log(place: Path, said: Mapping[str, Any]) -> None:
+    """What the slate log gave, and which features it disagrees with Feast about."""
+    taught = f"{said['lists']} lists of {said['slates']} slates"
+    if not said["is_taught"]:
+        taught += ": too few to learn from"
+    stdout.print(f"log: {taught}", highlight=False)
+    for placement, one in said["examination"].items():
+        chances = ", ".join(f"{chance:.2f}" for chance in one["chances"][:10])
+        stdout.print(f"log: placement {placement} is looked at ({one['how']}): {chances}", highlight=False)
+    skewed = ", ".join(said["skewed"]) or "none"
+    stdout.print(
+        f"log: features that differ from Feast: {skewed}; all of them in {place / 'skew.json'}", soft_wrap=True
+    )
 
 
 def evaluate(

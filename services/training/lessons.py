@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from protos.arrays import Float32, Rows
 from protos.tutti.v1 import common_pb2
+from services.chassis.affinity import Affinities
 from services.chassis.model import Candidates, GenerateQueries, Generator, RerankQueries, Shoppers
 from services.chassis.signals import POSITIVE_TYPES, STRENGTH, owners
 from services.training.dataset import DAY_US, Dataset
@@ -64,6 +65,12 @@ class Lesson:
     users             (q,) rows of Dataset.user_ids
     item_numeric      (n_items, k) float32, item_categorical (n_items, c): item features as of the window's start
     past              the dataset before the window, to learn co-occurrence from
+
+    Of a lesson from the slate log (services/training/from_log.py) also:
+
+    seen        (n,) float32: 0 for what nobody can have seen, which teaches nothing; else 1 / how likely it was seen
+    item_rows   (n,) int64: row of item_* that holds this candidate as it was served; None: row i is key i
+    affinities  closeness as it was served; None: learnt from *past*
     """
 
     queries: RerankQueries
@@ -72,6 +79,9 @@ class Lesson:
     item_numeric: Float32
     item_categorical: NDArray[np.object_]
     past: Dataset
+    seen: Float32 | None = None
+    item_rows: NDArray[np.int64] | None = None
+    affinities: Affinities | None = None
 
 
 def windows(dataset: Dataset) -> list[Window]:

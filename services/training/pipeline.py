@@ -16,8 +16,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,14 @@ from services.training import (
     admission,
     catalogue_log,
     features,
+    from_log,
     lessons,
     popular,
     redaction,
     registry,
     sample,
+    skew,
+    slate_log,
     vocabulary,
 )
 from services.training import dataset as datasets
@@ -83,6 +87,8 @@ class _Run:
     timeless: dict[str, Generator] = field(default_factory=dict)
     parameters: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     tuned: Tuned = field(default_factory=Tuned)
+    log_files: list[str] | None = None
+    logged: dict[str, Any] | None = None
 
     @property
     def models(self) -> Path:
@@ -105,6 +111,7 @@ def train(
     until: datetime | None = None,
     progress: Progress = lambda what: None,
     promote_anyway: bool = False,
+    with_log: bool = False,
 ) -> Trained:
     """
     Train *sources*, the re-ranker and the popular list on *data*, and promote them to champion if the gate admits them.
@@ -114,6 +121,7 @@ def train(
         force: also when the data directory was trained from the same data, sources and seed already.
         progress: told the name of each step when it begins.
         promote_anyway: whatever the gate says, which is written down all the same.
+        with_log: teach the re-ranker what it served as well, where there is enough of it, and compare its features.
 
     Raises:
         DatasetUnusable, SettingsUnusable, TunedUnusable, FeatureError: what was found, and what to do.
@@ -130,6 +138,7 @@ def train(
             everything = everything.before(datasets.to_us(until))
         if not len(everything):
             raise datasets.DatasetUnusable(f"no event of {data} is before {until}")
+    run.log_files = slate_log.files(data) if with_log else None
     fingerprint = _fingerprint(run, everything)
     if not force and (earlier := _still_good(run, fingerprint)) is not None:
         return earlier
@@ -143,6 +152,8 @@ def train(
     _choose(run, everything.before(taught[0].start_us) if taught else everything)
     learnt = [_lesson(run, everything, plan, w, i) for i, w in enumerate(taught, 1)]
     learnt = [lesson for lesson in learnt if (lesson.gains > 0).any()]
+    if with_log:
+        learnt += _from_log(run, everything, plan)
     published = [_fit_generator(run, run.models, spec, everything) for spec in sources]
     with run.step("fitting popular"):
         staged = registry.staging(run.models, POPULAR)
@@ -288,6 +299,17 @@ def _features(data: Path, plan: Any, dataset: Dataset, users: Any, moment_us: in
     return _Columns(user_numeric[row], user_categorical[row], item_numeric, item_categorical)
 
 
+def _from_log(run: _Run, everything: Dataset, plan: Any) -> list[Lesson]:
+    """What was served and what became of it, as lessons; and how far its features are from those of the join."""
+    with run.step("reading what was served"):
+        logged = from_log.learnt(run.data, everything, plan.digest)
+    with run.step("comparing features as served with Feast"):
+        found = skew.report(logged.made, plan, everything.item_ids, partial(features.historical, run.data))
+        skew.write(run.data / skew.FILE, found)
+    run.logged = {**logged.report, "skewed": [one.feature for one in found if one.is_skewed]}
+    return list(logged.lessons)
+
+
 def _fit_reranker(run: _Run, learnt: Sequence[Lesson], everything: Dataset, plan: Any) -> Artefact:
     module = service(RERANKER, "train", "reranker")
     columns = _features(run.data, plan, everything, np.empty(0, np.int64), everything.until_us)
@@ -295,6 +317,9 @@ def _fit_reranker(run: _Run, learnt: Sequence[Lesson], everything: Dataset, plan
     staged, names = registry.staging(run.models, RERANKER), [spec.name for spec in run.sources]
     with repeatable(run.seed):
         fitted = module.fit(learnt, today, names, run.parameters.get(RERANKER, {}), run.seed, staged)
+    if run.logged is not None:
+        taught = float(run.logged["lists"] if run.logged["is_taught"] else 0)
+        fitted = replace(fitted, metrics={**fitted.metrics, "logged_lists": taught})
     return registry.publish(run.models, RERANKER, "reranker", staged, fitted, everything, run.seed)
 
 
@@ -319,6 +344,7 @@ def _fingerprint(run: _Run, dataset: Dataset) -> str:
         "features": definitions,
         "code": [code_of(name) for name in [*(spec.name for spec in run.sources), RERANKER]],
         "tuned": run.tuned.digest,
+        **({} if run.log_files is None else {"log": run.log_files}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -361,6 +387,7 @@ def _report(
         "data": {**dataset.describe(), "users": len(dataset.user_ids)},
         "sources": [asdict(spec) for spec in run.sources],
         "tuned": run.tuned.to_json() if run.tuned.digest else None,
+        "log": run.logged,
         "versions": versions,
         "metrics": {artefact.name: dict(artefact.manifest.metrics) for artefact in published},
         "seconds": {**run.seconds, "total": round(sum(run.seconds.values()), 2)},

@@ -2,7 +2,7 @@
 Takes erased people out of a data directory, before anything is learned from it or written into a store.
 
 The rule: who is in `redactions.parquet` is in no other Parquet file of the directory afterwards, whoever wrote it: the
-canonical events, offline feature tables, what evaluations kept. So no reader has to know of erasures. The event log is
+canonical events, offline feature tables, what evaluations kept. So no reader has to know of erasures. The logs are
 ingestion's own (services/ingestion/redact.py). What an import brings back goes again with the next training.
 """
 
@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from protos import artefacts, redactions
+from protos import artefacts, redactions, slate_log
 from protos.redactions import Redactions
 
-EVENT_LOG = "event_log"
+LOGS = ("event_log", slate_log.FOLDER)
 
 _MOMENTS = ("timestamp", "event_timestamp")
 """Columns that say when a row is of; a row without one is of no moment and goes with its person."""
@@ -45,7 +45,7 @@ def honour(data: Path) -> int:
     removed = 0
     for path in sorted(data.rglob("*.parquet")):
         inside = path.relative_to(data)
-        if inside.parts[0] != EVENT_LOG and path.name != redactions.FILE_NAME:
+        if inside.parts[0] not in LOGS and path.name != redactions.FILE_NAME:
             removed += _without(path, erased)
     _without_in_demo(data / _DEMO, erased)
     return removed

@@ -6,6 +6,7 @@ from orchestrator.adapters.memory import (
     MemoryEvents,
     MemoryPeople,
     MemoryReranker,
+    MemorySlateLog,
     MemorySlates,
     MemorySource,
     MemoryStore,
@@ -19,6 +20,7 @@ from tests.contract.feature_reader import FeatureReaderContract
 from tests.contract.people import PeopleContract
 from tests.contract.reranker import RerankerContract
 from tests.contract.slate_cache import SlateCacheContract
+from tests.contract.slate_log import SlateLogContract
 from tests.support.worlds import FOREVER, Distant
 
 
@@ -186,3 +188,38 @@ class TestMemoryPeople(PeopleContract):
             people.fail_with = Loss.UNAVAILABLE
 
         return fail
+
+
+class TestMemorySlateLog(SlateLogContract):
+    @pytest.fixture
+    def twin(self):
+        return MemorySlateLog()
+
+    @pytest.fixture
+    def slate_log(self, twin):
+        def slate_log(share):
+            twin.share = share
+            return twin
+
+        return slate_log
+
+    @pytest.fixture
+    def messages(self, twin):
+        async def messages():
+            return twin.messages
+
+        return messages
+
+    @pytest.fixture
+    def lose(self, twin):
+        async def lose():
+            twin.is_lost = True
+
+        return lose
+
+    @pytest.fixture
+    def lost(self, twin):
+        async def lost():
+            return twin.lost
+
+        return lost

@@ -31,6 +31,7 @@ from orchestrator.core.rules import Rulebook
 from orchestrator.core.selection import POPULAR
 from orchestrator.guard import Guard
 from orchestrator.pipeline import Collaborators, Pipeline
+from orchestrator.ports import SlateLog
 from orchestrator.telemetry import new_metrics
 from tests.support.builders import PURCHASE, VIEW, an_event
 from tests.support.virtual_clock import monotonic, wall
@@ -112,6 +113,7 @@ class World:
         }
         self._event_ids = itertools.count(1)
         self.rulebook = Rulebook()
+        self.slate_log: SlateLog | None = None
         self.open()
 
     def open(self) -> None:
@@ -133,6 +135,7 @@ class World:
             wall=wall,
             rng=random.Random(seed),
             rulebook=lambda: self.rulebook,
+            slate_log=self.slate_log,
         )
         return Pipeline(self.settings, parts, "settings-1")
 
