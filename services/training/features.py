@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from protos.feast_layout import EntityPlan, ReadPlan, ViewPlan, check_collisions
 from services.training import feature_tables
+from services.training.dataset import OPENED_US
 from services.training.feature_store import FeatureError, apply, open_store
 from services.training.feature_tables import FieldSql, ViewSql
 
@@ -40,11 +41,11 @@ def offline_path(data: Path, view: str) -> Path:
 
 
 def now_of(data: Path) -> datetime:
-    """The moment right after the last event of *data*: what serving of this data calls now."""
+    """The moment right after the last event of *data*, `OPENED_US` without one: what serving of this data calls now."""
     latest = pq.ParquetFile(data / "events.parquet").read(["timestamp"]).column("timestamp")
     values = latest.cast(pa.timestamp("us", "UTC")).cast("int64").to_numpy()
     if not len(values):
-        return datetime.now(UTC)
+        return datetime.fromtimestamp(OPENED_US / 1_000_000, UTC)
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(values.max()) + 1)
 
 

@@ -53,7 +53,7 @@ POPULAR = "popular"
 REPORT_FILE = admission.RUN_FILE
 
 # Raised when training would come out differently from the same data; so a data directory is trained anew.
-RECIPE = 4
+RECIPE = 5
 
 Progress = Callable[[str], None]
 
@@ -128,7 +128,7 @@ def train(
         everything = datasets.load(data)
         if until is not None:
             everything = everything.before(datasets.to_us(until))
-        if not len(everything):
+        if until is not None and not len(everything):
             raise datasets.DatasetUnusable(f"no event of {data} is before {until}")
     fingerprint = _fingerprint(run, everything)
     if not force and (earlier := _still_good(run, fingerprint)) is not None:
