@@ -36,12 +36,15 @@ class Redactions:
 
     def of_users(self, user_ids: Iterable[str]) -> dict[str, int]:
         """Of *user_ids* those that were erased, with the moment: what a user did up to it is to go."""
-        found = {}
-        for user_id in user_ids:
-            at_us = self.erased_at_us.get(self._digest("u", user_id))
-            if at_us is not None:
-                found[user_id] = at_us
-        return found
+        return self._found("u", user_ids)
+
+    def of_visitors(self, visitor_ids: Iterable[str]) -> dict[str, int]:
+        """The same of visitors."""
+        return self._found("v", visitor_ids)
+
+    def _found(self, kind: str, ids: Iterable[str]) -> dict[str, int]:
+        moments = ((one, self.erased_at_us.get(self._digest(kind, one))) for one in ids)
+        return {one: at_us for one, at_us in moments if at_us is not None}
 
     def _digest(self, kind: str, identifier: str) -> str:
         return hashlib.blake2b(f"{kind}:{identifier}".encode(), key=self.key, digest_size=16).hexdigest()

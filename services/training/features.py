@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from protos.feast_layout import EntityPlan, ReadPlan, ViewPlan, check_collisions
-from services.training import feature_tables
+from services.training import feature_tables, live_views
 from services.training.dataset import OPENED_US
 from services.training.feature_store import FeatureError, apply, open_store
 from services.training.feature_tables import FieldSql, ViewSql
@@ -53,7 +53,7 @@ def compute(
     data: Path, moments: Sequence[datetime], *, events: Path | None = None, items: Path | None = None
 ) -> dict[str, int]:
     """
-    Write DIR/features/<view>.parquet for every view whose fields carry SQL, replacing it.
+    Write DIR/features/<view>.parquet for every view whose fields carry SQL, replacing it, and `live_views` of them.
 
     Args:
         moments: when the snapshots are taken; each sees the events strictly before it. With time zone.
@@ -67,7 +67,8 @@ def compute(
     """
     if not moments:
         raise FeatureError("no moments to take a snapshot at; give at least the moment after the last event")
-    views = _computed_views(open_store(data))
+    store = open_store(data)
+    views = _computed_views(store)
     known_events = feature_tables.load_events(events or data / "events.parquet")
     known_items = feature_tables.load_items(items or data / "items.parquet")
     parts: dict[str, list[pa.Table]] = {view.name: [] for view in views}
@@ -79,6 +80,7 @@ def compute(
         table = pa.concat_tables(tables)
         feature_tables.write(offline_path(data, name), table)
         written[name] = table.num_rows
+    live_views.save(data, store.config.project, views)
     log.info("features computed: %d moments, rows %s", len(set(moments)), written)
     return written
 
