@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.cli import what_helps
 from orchestrator.cli.up import default_data
 from orchestrator.supervisor.state import read_status
 
@@ -32,7 +33,7 @@ def status(
     Nothing running is an empty list, not an error.
 
     Below the table stands what an orchestrator finds wrong with what it leans on: a Redis, for example, that would not
-    keep events.
+    keep events. Then, a line a model, whether it has anything to say and from how many events on it will.
 
     Example: tutti status --data .tutti/shop --json
     """
@@ -44,6 +45,7 @@ def status(
         return
     if not processes:
         typer.echo(f"nothing runs in {data}; start it with: tutti up --data {data}")
+        _say_what_helps(data)
         return
     table = Table("name", "state", "address", "pid", "replica", box=None)
     for process in processes:
@@ -53,6 +55,12 @@ def status(
     Console().print(table)
     typer.echo(f"edge: http://{found['edge']}/")
     for line in doubts(_checks(str(found["edge"]))):
+        typer.echo(line)
+    _say_what_helps(data)
+
+
+def _say_what_helps(data: Path) -> None:
+    for line in what_helps.lines(data):
         typer.echo(line)
 
 

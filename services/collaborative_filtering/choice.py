@@ -24,7 +24,7 @@ from services.training.lessons import Asked
 from services.training.metrics import ndcg_at
 
 # First guesses: seven numbers need few examples. The weights of baskets still differ from seed to seed.
-_LEAST_LISTS, _MOST_LISTS, _EACH, _STEPS = 30, 600, 100, 150
+LEAST_LISTS, _MOST_LISTS, _EACH, _STEPS = 30, 600, 100, 150
 
 LEAST_GAIN = 0.01
 """
@@ -133,7 +133,7 @@ def methods_on(name: str) -> list[int]:
 def weights_of(lists: Sequence[Shown], methods: Sequence[int]) -> tuple[float, ...] | None:
     """A weight a method of METHODS, 0 for what is not among *methods*; None for too few lists to learn from."""
     usable = [one for one in lists if one.gains.any()]
-    if len(usable) < _LEAST_LISTS:
+    if len(usable) < LEAST_LISTS:
         return None
     full = np.zeros(len(METHODS))
     # A method that never says anything, such as categories where there are none, would keep the weight it began with.

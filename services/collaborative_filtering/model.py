@@ -39,7 +39,8 @@ METHODS = (*NAMES, "factors", "sequence")
 WEIGHTS_OF: Mapping[int, str] = {common_pb2.PLACEMENT_ITEM: "item_weights", common_pb2.PLACEMENT_CART: "cart_weights"}
 """Placements with weights of their own, and their names in `Parameters`; all others are pages for the shopper alone."""
 
-_EQUAL = tuple(float(name != "sequence") for name in METHODS)
+EQUAL = tuple(float(name != "sequence") for name in METHODS)
+"""What a shop's methods weigh before its past could choose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,9 @@ class Parameters:
     frequency_exponent: float = 1.0
     half_life_days: float = 30.0
     context_strength: float = 10.0
-    weights: tuple[float, ...] = _EQUAL
-    item_weights: tuple[float, ...] = _EQUAL
-    cart_weights: tuple[float, ...] = _EQUAL
+    weights: tuple[float, ...] = EQUAL
+    item_weights: tuple[float, ...] = EQUAL
+    cart_weights: tuple[float, ...] = EQUAL
     sequence: bool = False
     sequence_trial: Mapping[str, object] = field(default_factory=dict)
     affinity: Mapping[str, Any] = field(default_factory=dict)

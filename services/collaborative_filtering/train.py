@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from protos import needs
 from protos.arrays import Float32
 from services.chassis.affinity import FILE, Table
 from services.chassis.model import Fitted
 from services.chassis.retrieval import VectorIndex, write_index
 from services.chassis.signals import DAY_S, STRENGTH, strengths
 from services.collaborative_filtering import choice, sequence, sequence_train
-from services.collaborative_filtering.model import METHODS, WEIGHTS_OF, Parameters
+from services.collaborative_filtering.model import EQUAL, METHODS, WEIGHTS_OF, Parameters
 from services.collaborative_filtering.sequence import SequenceModel
 from services.collaborative_filtering.serve import MAPPED_FILE, CollaborativeFiltering
 from services.training import affinity, cold, lessons
@@ -62,6 +63,8 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
         "items_with_factors": float(len(known)),
         "items_with_borrowed_factors": float(len(mapped)),
         "fit_error": loss,
+        **needs.figures("interactions", 1, len(keys)),
+        **needs.figures("lists_to_weigh_its_methods_by", choice.LEAST_LISTS, is_met=tuple(used.weights) != EQUAL),
     }
     if used.sequence:
         learnt = sequence_train.learn(dataset, factors, seed, TRAINING)
@@ -179,11 +182,10 @@ def als(
     """
     Item factors (n_items, d) float32, and the mean weighted squared error on observed pairs after the last sweep.
 
-    Raises:
-        ValueError: no pair has any weight.
+    Without one pair, zeros: nobody wanted anything yet, and no item has factors.
     """
     if not len(keys):
-        raise ValueError("no event says that anybody wants anything (views, clicks, carts, purchases): nothing to fit")
+        return np.zeros((shape[1], parameters.dimensions), np.float32), 0.0
     generator = torch.Generator().manual_seed(seed)
     dimensions = parameters.dimensions
     items = torch.randn(shape[1], dimensions, generator=generator) * (0.1 / dimensions**0.5)

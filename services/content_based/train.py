@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
 
+from protos import needs
 from protos.arrays import Float32
 from services.chassis.model import Fitted
 from services.chassis.retrieval import write_index
@@ -45,7 +46,8 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
     vectors = encoder.vectors(items)
     known = np.flatnonzero(np.abs(vectors).sum(1) > 0)
     write_index(out, vectors[known], known.astype(np.int32))
-    return Fitted(asdict(used), {"items_with_vectors": float(len(known)), "dimensions": float(vectors.shape[1])})
+    said = {"items_with_vectors": float(len(known)), "dimensions": float(vectors.shape[1])}
+    return Fitted(asdict(used), {**said, **needs.figures("items_with_vectors", 1, len(known))})
 
 
 def described(items: Items) -> Described:

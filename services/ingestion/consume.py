@@ -23,6 +23,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from services.ingestion import steps
 from services.ingestion.redact import Order
 from services.ingestion.sinks import LoggedEvent, Poison, parse
 
@@ -85,6 +86,7 @@ class Consumer:
         name: stable over restarts, unique among consumers: what it had in hand is found again by it.
         on_connected: told True when the stream can be read, False when Redis is away.
         redactor: whose orders are carried out; None: erased people stay in the log.
+        step: told the name of each step; see `steps`.
     """
 
     def __init__(
@@ -97,9 +99,10 @@ class Consumer:
         rhythm: Rhythm = Rhythm(),
         on_connected: Callable[[bool], Awaitable[None]] | None = None,
         redactor: Redacts | None = None,
+        step: steps.Step = steps.nothing,
     ) -> None:
         self._client, self._sink, self._name, self._log, self._rhythm = client, sink, name, log, rhythm
-        self._on_connected, self._redactor = on_connected, redactor
+        self._on_connected, self._redactor, self._step = on_connected, redactor, step
         self._orders: list[Order] = []
         self._buffer: dict[bytes, LoggedEvent] = {}
         self._written: set[bytes] = set()
@@ -191,7 +194,10 @@ class Consumer:
 
     async def _take(self, entries: Iterable[tuple[bytes, dict[bytes, bytes] | None]]) -> None:
         entries = list(entries)
-        suspicious = await self._delivered_too_often(entries) if entries else set()
+        if not entries:
+            return
+        self._step("consume.read")
+        suspicious = await self._delivered_too_often(entries)
         for entry_id, fields in entries:
             if fields is None:  # trimmed from the stream while it was pending: nothing is left to write
                 self._written.add(entry_id)
@@ -209,6 +215,7 @@ class Consumer:
             if not self._buffer:
                 self._oldest_at = time.monotonic()
             self._buffer[entry_id] = event
+        self._step("consume.parsed")
 
     async def _redact(self) -> None:
         """Let nothing of erased people through, and finish what nobody holds any more."""
@@ -248,12 +255,14 @@ class Consumer:
         letter: dict[Any, Any] = {**fields, b"reason": reason.encode(), b"entry": entry_id}
         await self._client.xadd(DEAD, letter, maxlen=DEAD_MAX_LENGTH, approximate=True)
         self.dead_letters += 1
+        self._step("consume.buried")
         self._written.add(entry_id)
         await self._acknowledge()
 
     async def _flush(self) -> None:
         if self._buffer:
             await asyncio.to_thread(self._sink.write, list(self._buffer.values()))
+            self._step("consume.written")
             # Written, whatever happens to the acknowledgement: it is owed, the events are not written again.
             self.events_written += len(self._buffer)
             self._log.info("written", events=len(self._buffer))
@@ -264,6 +273,7 @@ class Consumer:
     async def _acknowledge(self) -> None:
         if self._written:
             await self._client.xack(STREAM, GROUP, *self._written)
+            self._step("consume.acknowledged")
             self._written = set()
 
     async def _tell(self, connected: bool) -> bool:

@@ -32,6 +32,7 @@ import structlog
 
 from protos import redactions, slate_log
 from protos.history import REDACTIONS, slates_key
+from services.ingestion import steps
 from services.ingestion.sinks import LoggedEvent, to_disk
 
 CLOCKS_APART_MS = 300_000
@@ -118,9 +119,10 @@ class Redactor:
         dead: str,
         data: Path,
         log: structlog.stdlib.BoundLogger,
+        step: steps.Step = steps.nothing,
     ) -> None:
         self._client, self._stream, self._group, self._dead = client, stream, group, dead
-        self._data, self._log = data, log
+        self._data, self._log, self._step = data, log, step
         self._unreadable: set[bytes] = set()
 
     async def orders(self) -> list[Order]:
@@ -160,10 +162,12 @@ class Redactor:
         last = max(order.until for order in orders)
         n_entries = await self._without(self._stream, orders, f"{last[0]}-{last[1]}")
         n_entries += await self._without(self._dead, orders, "+")
+        self._step("redact.stream")
         n_rows = await asyncio.to_thread(self._files, orders)
         # A slate that was being made during the erasure may have been stored after it.
         await self._client.delete(*(slates_key(subject) for order in orders for subject in order.subjects()))
         await self._client.xdel(REDACTIONS, *(order.entry_id for order in orders))
+        self._step("redact.done")
         self._log.info("redacted", orders=len(orders), entries=n_entries, rows=n_rows)
 
     async def _without(self, stream: str, orders: Sequence[Order], until: str) -> int:
@@ -183,8 +187,10 @@ class Redactor:
     def _files(self, orders: Sequence[Order]) -> int:
         with alone(self._data):
             n_rows = sum(rewrite(self._data / one, orders) for one in ("event_log", slate_log.FOLDER))
+            self._step("redact.files")
             for order in orders:
                 redactions.add(self._data, order.user_ids, order.visitor_ids, order.at_ms * 1000)
+            self._step("redact.told")
         return n_rows
 
 

@@ -27,6 +27,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from protos.catalogue import ITEMS, STREAM
+from protos.live_features import POSITION
 
 MARKER = "tutti:seeded"
 
@@ -106,12 +107,14 @@ def seed(data: Path, redis_url: str, is_replacing: bool = False) -> bool:
         elif found.events and found.events != wanted.events:
             # The data was made anew, its items with it: what was changed before is in it or is not meant.
             client.delete(ITEMS, STREAM)
-        client.delete(MARKER)  # whoever is stopped half-way starts again
+        client.delete(MARKER, POSITION)  # whoever is stopped half-way starts again
         n_rows = _materialise(data, redis_url, began_at)
         _say(f"features: {n_rows} rows", began_at)
         if found.events != wanted.events or found.shop != wanted.shop:
             n_users, n_events = _histories(data, client)
             _say(f"histories: {n_events} events of {n_users} shoppers", began_at)
+        # Rows of the data directory's last day stand where fresher ones did; ingestion makes them anew.
+        client.delete(POSITION)
         client.set(MARKER, str(wanted))
     _say("seeded", began_at)
     return True

@@ -101,6 +101,20 @@ class ItemTable:
         categorical = np.vstack([categorical, np.full((1, categorical.shape[1]), "", object)])
         return cls(numeric, categorical, layout.item.encode(numeric, categorical))
 
+    def updated(
+        self, layout: Layout, keys: NDArray[np.integer], numeric: Float32, categorical: NDArray[np.object_]
+    ) -> ItemTable:
+        """
+        The table after the items *keys* (m,) became what they are in *numeric* (n_items, k) and *categorical*
+        (n_items, c), which are as many as before: these rows are encoded, the others copied.
+        """
+        fresh = layout.item.encode(numeric[keys], categorical[keys])
+        all_numeric, all_categorical = self.numeric.copy(), self.categorical.copy()
+        dense, codes = self.encoded.dense.copy(), self.encoded.codes.copy()
+        all_numeric[keys], all_categorical[keys] = numeric[keys], categorical[keys]
+        dense[keys], codes[keys] = fresh.dense, fresh.codes
+        return ItemTable(all_numeric, all_categorical, Encoded(dense, codes))
+
     def rows_of(self, keys: NDArray[np.integer]) -> NDArray[np.int64]:
         """Row of each key; the last one for a key beyond the table."""
         last = len(self.numeric) - 1

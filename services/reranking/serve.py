@@ -70,7 +70,7 @@ class Reranking:
                 (TREES_FILE, blends.known.trees or blends.new.trees),
             )
         )
-        self._items = items
+        self._items, self._is_told = items, False
         self._table = self._encode()
 
     def rank(self, queries: RerankQueries) -> Float32:
@@ -79,7 +79,7 @@ class Reranking:
             raise FeatureSkew(queries.feature_digest, self.feature_digest)
         if not len(queries.candidates.values):
             return np.empty(0, np.float32)
-        if self._items.numeric is not self._seen:
+        if not self._is_told and self._items.numeric is not self._seen:
             self._table = self._encode()
         rows = self._features.rows(queries, self._table)
         by_network = by_trees = np.zeros(len(rows.dense), np.float32)
@@ -88,6 +88,19 @@ class Reranking:
         if self._trees is not None:
             (by_trees,) = self._trees.run(None, {"dense": rows.dense})
         return self._blends.of(by_network, by_trees, rows.dense[:, KNOWN_SHARE])
+
+    def follow(self, items: ItemMatrix) -> None:
+        """Let *items*, which this one was made with, say what changed: it is encoded in their thread, not in a call."""
+        self._is_told = True
+        items.start(listener=self._take)
+
+    def _take(self, keys: NDArray[np.int64] | None) -> None:
+        """Items *keys* changed, None: all. One thread calls this, and calls read the table once."""
+        if keys is None:
+            self._table = self._encode()
+        else:
+            now = self._items.numeric, self._items.categorical
+            self._table = self._table.updated(self._features.layout, keys, *now)
 
     def _encode(self) -> ItemTable:
         # Encoded once a refresh instead of once a call: items change by the minute, calls come by the millisecond.
@@ -109,17 +122,20 @@ def load(artefact: Artefact, resources: Resources) -> Reranking:
     affinities = Affinities.of_arrays(artefact.arrays(AFFINITIES_FILE))
     stored = artefact.arrays(ITEMS_FILE)
     snapshot = Snapshot(stored["numeric"], stored["categorical"].astype(object))
-    items = snapshot if resources.redis_url is None else _live(plan, snapshot, resources.data, resources.redis_url)
     blends = Blends.from_json(artefact.json(BLEND_FILE))
     learners = {
         name: artefact.file(name).read_bytes() for name in (NETWORK_FILE, TREES_FILE) if name in artefact.manifest.files
     }
-    return Reranking(artefact.version, plan, Features(layout, affinities), learners, blends, items)
+    features = Features(layout, affinities)
+    if resources.redis_url is None:
+        return Reranking(artefact.version, plan, features, learners, blends, snapshot)
+    matrix = _live(plan, snapshot, resources.data, resources.redis_url)
+    reranking = Reranking(artefact.version, plan, features, learners, blends, matrix)
+    reranking.follow(matrix)
+    return reranking
 
 
-def _live(plan: ReadPlan, snapshot: Snapshot, data: Path, redis_url: str) -> ItemFeatures:
-    """The item matrix, following the online store from now on; the vocabulary may have grown since training."""
+def _live(plan: ReadPlan, snapshot: Snapshot, data: Path, redis_url: str) -> ItemMatrix:
+    """The item matrix, not reading yet; the vocabulary may have grown since training."""
     ids = vocabulary.read(data / vocabulary.FILE_NAME)
-    matrix = ItemMatrix(plan, ids, redis_url, snapshot=(snapshot.numeric, snapshot.categorical))
-    matrix.start()
-    return matrix
+    return ItemMatrix(plan, ids, redis_url, snapshot=(snapshot.numeric, snapshot.categorical))

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from protos import needs
 from protos.arrays import Float32, Rows
 from protos.feast_layout import ReadPlan
 from services.chassis.model import Fitted, RerankQueries
@@ -119,6 +120,7 @@ def fit(
     if rows is not None and len(rows) < LEAST_LISTS:
         rows = None
     blends, metrics = Blends(), {"queries": 0.0}
+    said = needs.figures("lists_to_learn_from", LEAST_LISTS, sum(len(one) for one in taught if one is not None))
     if rows is None:
         networks = [_untaught(features, serving, used)]
     else:
@@ -127,7 +129,7 @@ def fit(
         networks, blends, metrics = _committee(rows, lists.joined(judged), booster, layout, used, rng)
     _write(out, networks, features, serving, blends)
     plan = {"service": serving.plan.service, "digest": serving.plan.digest, "plan": PLAN_FILE}
-    return Fitted({**asdict(used), "hidden": list(used.hidden), "sources": list(sources)}, metrics, plan)
+    return Fitted({**asdict(used), "hidden": list(used.hidden), "sources": list(sources)}, {**metrics, **said}, plan)
 
 
 def _layout(lessons: Sequence[Lesson], serving: Serving, sources: Sequence[str]) -> Layout:

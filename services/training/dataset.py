@@ -41,6 +41,12 @@ TYPE_CODES: dict[str, int] = {
 US = 1_000_000
 DAY_US = 86_400 * US
 
+OPENED_US = 946_684_800 * US
+"""
+"Now" of a shop without one event: 2000-01-01, UTC. Judged: a constant, so that the same catalogue gives the same
+artefacts on every day, and before whatever is going to happen in it.
+"""
+
 
 class DatasetUnusable(Exception):
     """The data directory cannot be trained on; the message says what to do."""
@@ -159,7 +165,7 @@ def load(data: Path) -> Dataset:
     Read a canonical data directory whose vocabulary is up to date.
 
     Raises:
-        DatasetUnusable: a file or column is missing, or there is not one event.
+        DatasetUnusable: a file or column is missing. No event is no fault: a shop opens without one.
     """
     for name in (EVENTS_FILE, ITEMS_FILE, vocabulary.FILE_NAME):
         if not (data / name).is_file():
@@ -169,8 +175,6 @@ def load(data: Path) -> Dataset:
     ids = vocabulary.read(data / vocabulary.FILE_NAME)
     key_of = {item: key for key, item in enumerate(ids)}
     table = pq.read_table(data / EVENTS_FILE, columns=["user_id", "item_id", "event_type", "timestamp", "session_id"])
-    if table.num_rows == 0:
-        raise DatasetUnusable(f"{data / EVENTS_FILE} holds no event; at least one is needed to train")
     at_us = table.column("timestamp").cast(pa.timestamp("us", "UTC")).cast("int64").to_numpy()
     order = np.argsort(at_us, kind="stable")
     user_ids, users = _encode(table.column("user_id").to_pylist())
@@ -195,7 +199,7 @@ def load(data: Path) -> Dataset:
         at_us=at_us[order],
         sessions=sessions[order],
         # A microsecond after the last event, so that `before(until)` is everything.
-        until_us=int(at_us.max()) + 1,
+        until_us=int(at_us.max()) + 1 if len(at_us) else OPENED_US,
         files=files,
     )
 

@@ -5,7 +5,9 @@ Point in time by construction: for each moment the database holds the events str
 no expression, however written, can see the future. Files cannot be reached from an expression either. The SQL comes
 from the feature repository, which is code; nothing is ever formatted from data.
 
-What an expression may use is listed in docs/features.md; `_EVENTS` and `_ITEMS` below are its definition.
+What an expression may use is listed in docs/features.md; `_EVENTS` and `_ITEMS` below are its definition. Ingestion
+runs the same statements over the same tables, of fewer entities (services/ingestion/known_events.py): a feature is
+computed in one way, whenever it is.
 """
 
 from __future__ import annotations
@@ -55,17 +57,28 @@ CREATE TABLE seen AS SELECT
     e.repetition, i.item_events, $moment::TIMESTAMPTZ AS moment
 FROM before_moment e
 LEFT JOIN catalogue c USING (item_id)
-JOIN (SELECT item_id, count(*) AS item_events, min(timestamp) AS first FROM before_moment GROUP BY item_id) i
-USING (item_id)
+JOIN item_totals i USING (item_id)
+ORDER BY e.timestamp, e.event_id
+"""
+"""
+Sorted, because an aggregate may ask what came first (`mode` does, of two that are as frequent), and the order in which
+a join gives its rows depends on how many there are.
+"""
+
+# What everybody did with an item before the moment.
+_ITEM_TOTALS = """
+CREATE TABLE item_totals AS SELECT item_id, count(*) AS item_events, min(timestamp) AS first
+FROM before_moment GROUP BY item_id
 """
 
 # Looks back only, so it is the same at every later moment and is computed once.
-_REPETITIONS = """
+REPETITIONS = """
 SELECT *, row_number() OVER (PARTITION BY user_id, item_id, event_type ORDER BY timestamp, event_id) AS repetition
-FROM events ORDER BY timestamp, event_id
+FROM {events} ORDER BY timestamp, event_id
 """
+"""A SELECT over a relation with the canonical columns, sorted by time."""
 
-_OPTIONAL_EVENTS = {"session_id": pa.string(), "quantity": pa.float64(), "price": pa.float64()}
+OPTIONAL_EVENTS = {"session_id": pa.string(), "quantity": pa.float64(), "price": pa.float64()}
 _OPTIONAL_ITEMS = {
     "description": pa.string(),
     "category": pa.string(),
@@ -118,12 +131,12 @@ def load(path: Path, optional: dict[str, pa.DataType]) -> pa.Table:
 
 def load_events(path: Path) -> pa.Table:
     """Canonical events sorted by time, timestamps in microseconds UTC, with `repetition`."""
-    events = load(path, _OPTIONAL_EVENTS)
+    events = load(path, OPTIONAL_EVENTS)
     at = events.column_names.index("timestamp")
     events = events.set_column(at, "timestamp", events.column("timestamp").cast(pa.timestamp("us", "UTC")))
-    with _database() as database:
+    with new_database() as database:
         database.register("events", events)
-        return database.sql(_REPETITIONS).to_arrow_table()
+        return database.sql(REPETITIONS.format(events="events")).to_arrow_table()
 
 
 def load_items(path: Path) -> pa.Table:
@@ -149,15 +162,31 @@ def snapshot(views: Sequence[ViewSql], events: pa.Table, items: pa.Table, moment
     if moment.tzinfo is None:
         raise FeatureError(f"moment {moment} has no time zone; give UTC")
     end = pc.sum(pc.less(events.column("timestamp"), pa.scalar(moment, pa.timestamp("us", "UTC")))).as_py() or 0
-    with _database() as database:
-        database.register("items", items)
-        database.execute(_ITEMS, {"moment": moment})
+    with new_database() as database:
+        fill_catalogue(database, items, moment)
         database.register("before_moment", events.slice(0, end))
-        database.execute(_EVENTS, {"moment": moment})
-        database.unregister("items")
+        database.execute(_ITEM_TOTALS)
+        fill_seen(database, moment)
+        database.execute("DROP TABLE item_totals")
         database.unregister("before_moment")
         database.execute("SET python_enable_replacements = false; SET enable_external_access = false")
-        return {view.name: _stamped(_rows(database, view), moment) for view in views}
+        return {view.name: _stamped(rows(database, view), moment) for view in views}
+
+
+def fill_catalogue(database: Any, items: pa.Table, moment: datetime) -> None:
+    """Make the table `catalogue`, which `fill_seen` and views over items read."""
+    database.register("items", items)
+    database.execute(_ITEMS, {"moment": moment})
+    database.unregister("items")
+
+
+def fill_seen(database: Any, moment: datetime) -> None:
+    """
+    Make the table `seen`, which views over events read: one row an event of `before_moment`, in its order.
+
+    Needs `before_moment` (the events, with `repetition`), `item_totals` (item_id, item_events, first) and `catalogue`.
+    """
+    database.execute(_EVENTS, {"moment": moment})
 
 
 def write(path: Path, table: pa.Table) -> None:
@@ -168,7 +197,7 @@ def write(path: Path, table: pa.Table) -> None:
     partial.replace(path)
 
 
-def _database() -> Any:
+def new_database() -> Any:
     """An empty database that gives the same answer every time."""
     # One thread: sums of floats and the winner of a tie must not depend on which thread was faster.
     database = duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False})
@@ -176,17 +205,26 @@ def _database() -> Any:
     return database
 
 
-def _rows(database: Any, view: ViewSql) -> pa.Table:
+def rows(database: Any, view: ViewSql, among: str = "") -> pa.Table:
+    """
+    The rows of *view*, by its key. Those of all entities, or of the ones in the column `id` of table *among*.
+
+    Raises:
+        FeatureError: an expression that DuckDB refuses.
+    """
     columns = ", ".join(f"{_expression(field)} AS {_quoted(field.name)}" for field in view.fields)
     try:
-        return database.sql(_query(view, columns)).to_arrow_table()
+        return database.sql(_query(view, columns, among)).to_arrow_table()
     except duckdb.Error as error:
         raise _explained(database, view, error) from error
 
 
-def _query(view: ViewSql, columns: str) -> str:
+def _query(view: ViewSql, columns: str, among: str = "") -> str:
     key = _quoted(view.key)
-    where = f"WHERE {view.where}" if view.where else ""
+    conditions = [f"({view.where})"] if view.where else []
+    if among:
+        conditions.append(f"{key} IN (SELECT id FROM {among})")  # noqa: S608  # a table of ours
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     # No untrusted text: names and expressions come from the feature repository.
     if view.origin == "items":
         return f"SELECT {key}, {columns} FROM catalogue {where} ORDER BY {key}"  # noqa: S608

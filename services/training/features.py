@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from protos.feast_layout import EntityPlan, ReadPlan, ViewPlan, check_collisions
-from services.training import feature_tables
+from services.training import feature_tables, live_views
+from services.training.dataset import OPENED_US
 from services.training.feature_store import FeatureError, apply, open_store
 from services.training.feature_tables import FieldSql, ViewSql
 
@@ -40,11 +41,11 @@ def offline_path(data: Path, view: str) -> Path:
 
 
 def now_of(data: Path) -> datetime:
-    """The moment right after the last event of *data*: what serving of this data calls now."""
+    """The moment right after the last event of *data*, `OPENED_US` without one: what serving of this data calls now."""
     latest = pq.ParquetFile(data / "events.parquet").read(["timestamp"]).column("timestamp")
     values = latest.cast(pa.timestamp("us", "UTC")).cast("int64").to_numpy()
     if not len(values):
-        return datetime.now(UTC)
+        return datetime.fromtimestamp(OPENED_US / 1_000_000, UTC)
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(values.max()) + 1)
 
 
@@ -52,7 +53,7 @@ def compute(
     data: Path, moments: Sequence[datetime], *, events: Path | None = None, items: Path | None = None
 ) -> dict[str, int]:
     """
-    Write DIR/features/<view>.parquet for every view whose fields carry SQL, replacing it.
+    Write DIR/features/<view>.parquet for every view whose fields carry SQL, replacing it, and `live_views` of them.
 
     Args:
         moments: when the snapshots are taken; each sees the events strictly before it. With time zone.
@@ -66,7 +67,8 @@ def compute(
     """
     if not moments:
         raise FeatureError("no moments to take a snapshot at; give at least the moment after the last event")
-    views = _computed_views(open_store(data))
+    store = open_store(data)
+    views = _computed_views(store)
     known_events = feature_tables.load_events(events or data / "events.parquet")
     known_items = feature_tables.load_items(items or data / "items.parquet")
     parts: dict[str, list[pa.Table]] = {view.name: [] for view in views}
@@ -78,6 +80,7 @@ def compute(
         table = pa.concat_tables(tables)
         feature_tables.write(offline_path(data, name), table)
         written[name] = table.num_rows
+    live_views.save(data, store.config.project, views)
     log.info("features computed: %d moments, rows %s", len(set(moments)), written)
     return written
 

@@ -57,7 +57,7 @@ POPULAR = "popular"
 REPORT_FILE = admission.RUN_FILE
 
 # Raised when training would come out differently from the same data; so a data directory is trained anew.
-RECIPE = 4
+RECIPE = 5
 
 Progress = Callable[[str], None]
 
@@ -136,7 +136,7 @@ def train(
         everything = datasets.load(data)
         if until is not None:
             everything = everything.before(datasets.to_us(until))
-        if not len(everything):
+        if until is not None and not len(everything):
             raise datasets.DatasetUnusable(f"no event of {data} is before {until}")
     run.log_files = slate_log.files(data) if with_log else None
     fingerprint = _fingerprint(run, everything)

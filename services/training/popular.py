@@ -1,7 +1,8 @@
 """
 The last rung: all items, what is bought lately first. No shopper, no model, no service.
 
-The order is by decayed strength of events; every item of the vocabulary is in it, so a slate can always be filled.
+The order is by decayed strength of events, and behind it what nobody wanted yet, categories taking turns (`prior`);
+every item of the vocabulary is in it, so a slate can always be filled, also in a shop without one event.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protos import needs
 from protos.arrays import Float32
 from services.chassis.model import Fitted
 from services.chassis.signals import DAY_S, STRENGTH, strengths
+from services.training import prior
 from services.training.dataset import Dataset
 
 FILE = "popular.npz"
@@ -37,8 +40,12 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
     del seed
     used = Parameters(**parameters)
     keys, scores = ranking(dataset, used.half_life_days)
+    wanted = np.bincount(dataset.keys, STRENGTH[dataset.types], dataset.n_items).astype(np.float32)
+    n_wanted = int((wanted > 0).sum())
+    keys = np.concatenate([keys[:n_wanted], prior.order(keys[n_wanted:], dataset.items.categories, wanted)])
     np.savez(out / FILE, keys=keys, scores=scores)
-    return Fitted(asdict(used), {"items_with_events": float((scores > 0).sum())})
+    said = {"items_with_events": float((scores > 0).sum()), **needs.figures("events", 1, len(dataset))}
+    return Fitted(asdict(used), said)
 
 
 def ranking(dataset: Dataset, half_life_days: float) -> tuple[NDArray[np.int32], Float32]:

@@ -82,7 +82,9 @@ class Profile:
 
 
 def profile(dataset: Dataset) -> Profile:
-    """The profile of *dataset*, of which there is at least one event."""
+    """The profile of *dataset*; of one without events, zeros."""
+    if not len(dataset):
+        return Profile(0, 0, dataset.n_items, 0, 0, 0.0, 0.0, 0.0, 0)
     order = np.lexsort((dataset.types, dataset.keys, dataset.users, dataset.at_us))
     columns = np.stack([c[order].astype(np.int64) for c in (dataset.at_us, dataset.users, dataset.keys, dataset.types)])
     repeated = int((columns[:, 1:] == columns[:, :-1]).all(0).sum())
