@@ -52,12 +52,6 @@ async def _run(arguments: argparse.Namespace) -> None:
     log.info("listening", address=address)
     client = connect(arguments.redis)
     sink = ParquetLog(arguments.data / "event_log")
-<<<<<<< HEAD
-    redactor = Redactor(client, STREAM, GROUP, DEAD, arguments.data, log)
-    consumer = Consumer(client, sink, arguments.consumer, log, on_connected=server.set_ready, redactor=redactor)
-    # Connections of their own: all three wait inside Redis.
-    catalogue_client = connect(arguments.redis)
-=======
     step = steps.from_environment(os.environ)
     redactor = Redactor(client, STREAM, GROUP, DEAD, arguments.data, log, step)
     name = arguments.consumer
@@ -68,7 +62,6 @@ async def _run(arguments: argparse.Namespace) -> None:
     metrics = IngestionMetrics()
     if arguments.metrics_port:
         log.info("metrics", port=metrics.expose(address.rpartition(":")[0], arguments.metrics_port))
->>>>>>> counters
     follower = CatalogueFollower(catalogue_client, Keys(arguments.data), CatalogueLog(arguments.data), log)
     slates_client = connect(arguments.redis)
     slates = SlateFollower(slates_client, SlateFiles(arguments.data), arguments.consumer, log)
@@ -76,33 +69,24 @@ async def _run(arguments: argparse.Namespace) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(consumer.run(stop))
             group.create_task(follower.run(stop))
-<<<<<<< HEAD
             group.create_task(slates.run(stop))
-=======
             group.create_task(features.run(stop))
             if arguments.metrics_port:
                 group.create_task(metrics.follow(features_client, stop, log))
->>>>>>> counters
     finally:
         await server.drain()
         await client.aclose()
         await catalogue_client.aclose()
-<<<<<<< HEAD
         await slates_client.aclose()
-=======
         await features_client.aclose()
->>>>>>> counters
     log.info(
         "stopped",
         events_written=consumer.events_written,
         dead_letters=consumer.dead_letters,
         keys_given=follower.keys_given,
         changes_written=follower.changes_written,
-<<<<<<< HEAD
         slates_written=slates.slates_written,
-=======
         feature_rows_written=features.rows_written,
->>>>>>> counters
     )
 
 
