@@ -2,9 +2,11 @@
 
 import json
 
+from prometheus_client import generate_latest
 from typer.testing import CliRunner
 
 from services.ingestion.lag import Lag
+from services.ingestion.metrics import IngestionMetrics
 from services.ingestion.verbs import ingest, lines
 
 QUIET = Lag(0, 0, 0.0, 0.0, 0, None, "", 0, 12, ("one",))
@@ -45,3 +47,19 @@ def test_a_redis_that_does_not_answer_is_one_sentence_too(tmp_path):
 
     assert answer.exit_code == 1
     assert "127.0.0.1:1" in answer.output
+
+
+def test_prometheus_is_told_the_same():
+    metrics = IngestionMetrics()
+
+    metrics.show(Lag(3, 1_200, 7.25, None, 2, 60.0, "not JSON", 1, 5_000, ()))
+
+    text = generate_latest(metrics.registry).decode()
+    for line in (
+        "tutti_ingestion_unread 3.0",
+        "tutti_ingestion_lag_seconds 7.25",
+        "tutti_ingestion_features_rebuilding 1.0",
+        "tutti_ingestion_dead_letters 2.0",
+        "tutti_ingestion_up 1.0",
+    ):
+        assert line in text
