@@ -53,7 +53,7 @@ def test_the_defaults_load_and_say_what_the_file_says(defaults):
 
 def test_every_default_is_written_in_the_file_and_nowhere_else(defaults):
     """But for an entry of `sources`, which is a pattern, and for addresses, where none is no value."""
-    pattern = {"quota", "weight", "share"}
+    pattern = {"quota", "weight", "share", "parameters"}
     for model in vars(settings).values():
         if isinstance(model, type) and issubclass(model, settings._Section):
             for name, field in model.model_fields.items():
