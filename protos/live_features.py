@@ -22,6 +22,14 @@ seeding of a store) deletes it: then all that the event log speaks of is compute
 """
 
 
+AGAIN = "tutti:features:again"
+"""
+Set of `u:<user>` and `i:<item>`: rows that an erasure makes wrong. Whoever carries an erasure out names them before the
+files forget the person; whoever writes rows takes them out when no erasure waits any more. So a death in between leaves
+nobody's row behind.
+"""
+
+
 def entry(item_ids: Iterable[str]) -> dict[bytes, bytes]:
     """Fields of one entry of the stream."""
     return {b"items": "\n".join(item_ids).encode()}

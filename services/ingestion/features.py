@@ -22,8 +22,8 @@ import redis.asyncio
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from protos import redactions
-from protos.history import identity_key
+from protos import live_features, redactions
+from protos.history import REDACTIONS, identity_key
 from protos.live_features import POSITION
 from services.ingestion import steps
 from services.ingestion.known_events import KnownEvents, Touched
@@ -89,6 +89,9 @@ class FeatureFollower:
         self._swept_at = time.monotonic()
         self._erased_of: tuple[int, int] | None = None
         self._is_idle_told = False
+        # Named by erasures: to be looked for, and taken out of the set once their rows are written.
+        self._is_again_due = True
+        self._again: set[bytes] = set()
         self.rows_written = 0
 
     @property
@@ -148,6 +151,9 @@ class FeatureFollower:
         self._views = views
         await self._identify(self._known.guests())
         self._fresh, self._behind = _Waiting(), _Waiting()
+        self._fresh.add(self._known.forgotten)
+        self._fresh.add(_named(await self._client.smembers(live_features.AGAIN)))
+        self._is_again_due = True
         if self._settled is None:
             self._behind.add(self._known.live())
         self._log.info("features followed", events=len(self._known), position=self._last.decode(), waiting=self.waiting)
@@ -190,6 +196,9 @@ class FeatureFollower:
         if self.waiting and time.monotonic() - self._written_at >= (self._every_s if self._fresh else 0.0):
             self._written_at = time.monotonic()
             await self._write()
+        if self._again and not self._fresh:
+            await self._client.srem(live_features.AGAIN, *self._again)
+            self._again = set()
         if not self.waiting and self._settled != self._last:
             await self._client.set(POSITION, self._last)
             self._settled = self._last
@@ -234,6 +243,12 @@ class FeatureFollower:
             self._erased_of = stamp
             erased = await asyncio.to_thread(redactions.read, self._data)
             self._fresh.add(await asyncio.to_thread(known.forget, erased))
+            self._is_again_due = True
+        if self._is_again_due and not await self._client.xlen(REDACTIONS):
+            # No erasure is on its way, so what is known is without all who are named here.
+            self._again = await self._client.smembers(live_features.AGAIN)
+            self._fresh.add(_named(self._again))
+            self._is_again_due = False
         if self._settled is not None and await self._client.get(POSITION) is None:
             self._log.warning("the store was filled anew; computing all that the log speaks of")
             self._settled = None
@@ -291,6 +306,13 @@ class _Waiting:
 
 def _first(waiting: Iterable[str], count: int) -> frozenset[str]:
     return frozenset(one for one, _ in zip(waiting, range(count), strict=False))
+
+
+def _named(members: Iterable[bytes]) -> Touched:
+    """What `live_features.AGAIN` holds."""
+    texts = [member.decode() for member in members]
+    users, items = ([one[2:] for one in texts if one.startswith(kind)] for kind in ("u:", "i:"))
+    return Touched(frozenset(users), frozenset(items))
 
 
 def _event(fields: dict[bytes, bytes] | None) -> LoggedEvent | None:

@@ -123,7 +123,8 @@ class KnownEvents:
         self._append(_of_log(data / "event_log"))
         newest = self._database.execute("SELECT max(epoch_us(timestamp)) FROM known").fetchone()[0]
         self._newest_us = int(newest or 0)
-        self.forget(erased)
+        self.forgotten = self.forget(erased)
+        """Whom the files still held and were erased, and what they had touched: rows that may be older than that."""
 
     def __len__(self) -> int:
         return int(self._database.execute("SELECT count(*) FROM known").fetchone()[0])

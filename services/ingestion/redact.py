@@ -30,10 +30,11 @@ import pyarrow.parquet as pq
 import redis.asyncio
 import structlog
 
-from protos import redactions, slate_log
+from protos import live_features, redactions, slate_log
 from protos.history import REDACTIONS, slates_key
 from services.ingestion import steps
 from services.ingestion.sinks import LoggedEvent, to_disk
+from services.training import live_views
 
 CLOCKS_APART_MS = 300_000
 """Rows carry an edge's clock, orders Redis': what was received up to this long after an erasure goes too. Borrowed from
@@ -163,6 +164,9 @@ class Redactor:
         n_entries = await self._without(self._stream, orders, f"{last[0]}-{last[1]}")
         n_entries += await self._without(self._dead, orders, "+")
         self._step("redact.stream")
+        # Before the files: afterwards nobody knows any more what these people had touched.
+        if (self._data / live_views.FILE).is_file() and (rows := await asyncio.to_thread(self._rows_of, orders)):
+            await self._client.sadd(live_features.AGAIN, *rows)
         n_rows = await asyncio.to_thread(self._files, orders)
         # A slate that was being made during the erasure may have been stored after it.
         await self._client.delete(*(slates_key(subject) for order in orders for subject in order.subjects()))
@@ -183,6 +187,20 @@ class Redactor:
             if len(entries) < PAGE:
                 return n_deleted
             start = f"({entries[-1][0].decode()}"
+
+    def _rows_of(self, orders: Sequence[Order]) -> set[str]:
+        """Users and items whose features these erasures change, as members of `live_features.AGAIN`."""
+        users, visitors = _all(orders, "user_ids"), _all(orders, "visitor_ids")
+        found = {f"u:{one}" for one in users}
+        for path in (self._data / "event_log").rglob("part-*.parquet"):
+            table = pq.ParquetFile(path).read(columns=["user_id", "visitor_id", "item_id"])
+            theirs = pc.or_(
+                pc.is_in(table.column("user_id"), value_set=pa.array(users, pa.string())),
+                pc.is_in(table.column("visitor_id"), value_set=pa.array(visitors, pa.string())),
+            )
+            items = pc.unique(table.filter(theirs).column("item_id")).to_pylist()
+            found |= {f"i:{one}" for one in items if one is not None}
+        return found
 
     def _files(self, orders: Sequence[Order]) -> int:
         with alone(self._data):

@@ -146,11 +146,7 @@ async def assert_is_the_sql_over_everything(client, data, view, entity_id):
         assert value == wanted[name.split("__")[1]], (view, entity_id, name)
 
 
-# Not strict: a row written between an erasure and its end outlives a death right then; see the cost in ADR 35.
-STAYS = pytest.mark.xfail(reason="an erased person's row may outlive a death between two steps", strict=False)
-
-
-@pytest.mark.parametrize("times", [1, pytest.param(2, marks=STAYS)])
+@pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("name", steps.STEPS)
 async def test_who_dies_at_a_step_loses_and_doubles_nothing(url, client, shop, name, times):
     left = times
