@@ -8,6 +8,7 @@ applied it. The rule: whoever is told that it was done sees it done in the next 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,12 +33,12 @@ round, so twenty at once all get through; more than that about one item is a loo
 async def read_item(request: Request) -> Response:
     """One item as it is now: what the data directory says, or what it was changed to since."""
     running, item_id = running_of(request), _item_id(request)
-    try:
-        async with asyncio.timeout(running.settings.budget.total_ms / 1000):
-            state = await _store(running).read(item_id)
-    except (DependencyError, TimeoutError):
-        # What this process has heard of; a moment ago somebody else may have been told otherwise.
-        state = None
+    # Without an answer, what this process has heard of; a moment ago somebody else may have been told otherwise.
+    state = None
+    if running.items is not None:
+        with contextlib.suppress(DependencyError, TimeoutError):
+            async with asyncio.timeout(running.settings.budget.total_ms / 1000):
+                state = await running.items.read(item_id)
     if state is not None:
         running.catalogue.apply([state])
     return _answer(running, item_id)

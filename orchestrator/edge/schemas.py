@@ -8,7 +8,7 @@ the OpenAPI document from there; limits here are the format's own.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
@@ -136,7 +136,10 @@ class ItemAddress(Strict):
 Title = Annotated[str, Field(min_length=1, max_length=1024, pattern=NO_CONTROL)]
 Description = Annotated[str, Field(max_length=20_000)]
 AttributeValue = Annotated[str, Field(max_length=1024)] | bool | int | float
-Attributes = dict[Name, AttributeValue]
+# Else names that no pattern matches would be allowed with any value.
+_NAMES: dict[str, Any] = {"additionalProperties": False, "propertyNames": {"minLength": 1, "maxLength": MAX_ID}}
+Attributes = Annotated[dict[Name, AttributeValue], Field(json_schema_extra=_NAMES)]
+AttributeChanges = Annotated[dict[Name, AttributeValue | None], Field(json_schema_extra=_NAMES)]
 
 
 class ItemDocument(Strict):
@@ -158,13 +161,15 @@ class ItemDocument(Strict):
 class ItemPatch(Strict):
     """What changes of an item, as RFC 7396 has it: null removes a field, attributes are merged name by name."""
 
-    title: Title | None = None
+    title: Annotated[
+        Title | None, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 1024, "pattern": NO_CONTROL})
+    ] = None
     description: Description | None = None
     category: CategoryPath | None = None
     brand: Name | None = None
     price: Price | None = None
     in_stock: bool | None = None
-    attributes: dict[Name, AttributeValue | None] | None = Field(default=None, max_length=100)
+    attributes: AttributeChanges | None = Field(default=None, max_length=100)
 
     @field_validator("title")
     @classmethod

@@ -1,16 +1,23 @@
 """The OpenAPI document, played against the edge: what it says comes in is taken, what comes out is as it says."""
 
+import json
+
 import pytest
+import schemathesis
 from hypothesis import settings
+from schemathesis.specs.openapi.checks import (
+    allow_header_conformance,
+    negative_data_rejection,
+    positive_data_acceptance,
+    unsupported_method,
+)
 
 from orchestrator import settings as tree
+from orchestrator.adapters.memory import MemoryItems
 from orchestrator.edge.admission import Admission
 from orchestrator.edge.app import create_app
 from orchestrator.telemetry import new_metrics
 from tests.unit.edge.conftest import LogTwin, LoopTwin, PipelineTwin, RunningTwin, ShopTwin
-
-schemathesis = pytest.importorskip("schemathesis")
-from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance  # noqa: E402
 
 pytestmark = pytest.mark.integration
 
@@ -20,7 +27,9 @@ SETTINGS = tree.load(None, {})
 def an_edge():
     """The application on twins; every call of the client brings an event loop of its own, so nothing is kept open."""
     app = create_app(SETTINGS, admission=Admission(SETTINGS, new_metrics()))
-    app.state.running = RunningTwin(SETTINGS, PipelineTwin(), ShopTwin(), LogTwin(), {}, True, loop=LoopTwin())
+    app.state.running = RunningTwin(
+        SETTINGS, PipelineTwin(), ShopTwin(), LogTwin(), {}, True, loop=LoopTwin(), items=MemoryItems()
+    )
 
     async def edge(scope, receive, send):
         if scope["type"] != "lifespan":
@@ -31,6 +40,12 @@ def an_edge():
             await send({"type": f"lifespan.{moment}.complete"})
 
     return edge
+
+
+@schemathesis.serializer("application/x-ndjson")
+def one_line(context, value):
+    """An import of one line."""
+    return json.dumps(value).encode() + b"\n"
 
 
 schema = schemathesis.openapi.from_asgi("/openapi.json", an_edge())
@@ -44,6 +59,9 @@ def untrue_of(case):
         excluded.append(negative_data_rejection)
     if isinstance(case.body, dict) and is_beyond_a_schema(case.body):
         excluded.append(positive_data_acceptance)
+    if case.operation.path.endswith(("/similar", "/bought-together")):
+        # An id may hold slashes, so with another method it is the item of that name (docs/api.md).
+        excluded += [unsupported_method, allow_header_conformance]
     if case.operation.path == "/v1/events":
         # Each event is judged alone, so a bad one beside good ones is accepted with its complaint; and "the future" is
         # no part of a schema.
