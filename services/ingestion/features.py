@@ -152,7 +152,7 @@ class FeatureFollower:
         await self._identify(self._known.guests())
         self._fresh, self._behind = _Waiting(), _Waiting()
         self._fresh.add(self._known.forgotten)
-        self._fresh.add(_named(await self._client.smembers(live_features.AGAIN)))
+        self._fresh.add(_named(await self._asked_again()))
         self._is_again_due = True
         if self._settled is None:
             self._behind.add(self._known.live())
@@ -197,7 +197,9 @@ class FeatureFollower:
             self._written_at = time.monotonic()
             await self._write()
         if self._again and not self._fresh:
-            await self._client.srem(live_features.AGAIN, *self._again)
+            # redis-py's stubs answer for the client that does not await, too.
+            taken_out: Any = self._client.srem(live_features.AGAIN, *self._again)
+            await taken_out
             self._again = set()
         if not self.waiting and self._settled != self._last:
             await self._client.set(POSITION, self._last)
@@ -246,13 +248,17 @@ class FeatureFollower:
             self._is_again_due = True
         if self._is_again_due and not await self._client.xlen(REDACTIONS):
             # No erasure is on its way, so what is known is without all who are named here.
-            self._again = await self._client.smembers(live_features.AGAIN)
+            self._again = await self._asked_again()
             self._fresh.add(_named(self._again))
             self._is_again_due = False
         if self._settled is not None and await self._client.get(POSITION) is None:
             self._log.warning("the store was filled anew; computing all that the log speaks of")
             self._settled = None
             self._behind.add(known.live())
+
+    async def _asked_again(self) -> set[bytes]:
+        members: Any = self._client.smembers(live_features.AGAIN)
+        return set(await members)
 
     async def _write(self) -> None:
         known, store = self._begun(), OnlineStore(self._client, self._views)

@@ -166,7 +166,9 @@ class Redactor:
         self._step("redact.stream")
         # Before the files: afterwards nobody knows any more what these people had touched.
         if (self._data / live_views.FILE).is_file() and (rows := await asyncio.to_thread(self._rows_of, orders)):
-            await self._client.sadd(live_features.AGAIN, *rows)
+            # Its stub answers for the client that does not await, too.
+            named: Any = self._client.sadd(live_features.AGAIN, *rows)
+            await named
         n_rows = await asyncio.to_thread(self._files, orders)
         # A slate that was being made during the erasure may have been stored after it.
         await self._client.delete(*(slates_key(subject) for order in orders for subject in order.subjects()))
