@@ -19,7 +19,7 @@ import redis.asyncio
 from protos import feast_values
 from protos.feast_layout import EntityPlan, ViewPlan
 from protos.history import REDACTIONS
-from protos.live_features import POSITION
+from protos.live_features import AGAIN, POSITION
 from services.chassis.telemetry import start_logging
 from services.ingestion import steps
 from services.ingestion.consume import DEAD, GROUP, STREAM, Consumer, Rhythm, connect
@@ -103,8 +103,8 @@ async def one_life(url, data, step):
 
 
 async def is_done(client):
-    """Everything acknowledged, erased and counted, and nothing of Erika's left in the store."""
-    if await client.xlen(REDACTIONS) or not await client.exists(STREAM):
+    """Everything acknowledged, erased and counted, and nothing of Erika's left in the store or to be done about her."""
+    if await client.xlen(REDACTIONS) or not await client.exists(STREAM) or await client.exists(AGAIN):
         return False
     groups = await client.xinfo_groups(STREAM)
     if not groups or groups[0]["pending"] or await client.exists(PLANS["of_user"].redis_key("erika")):
