@@ -6,13 +6,17 @@ Label values come from small closed sets (route, status class, stage, source, lo
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import orjson
+import prometheus_client
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
 from orchestrator.core.model import Query, Slate
 
@@ -21,6 +25,35 @@ LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0
 
 LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.07, 0.1, 0.25, 0.5, 1.0)
 """Every threshold of admission is an edge."""
+
+
+class _Labelled:
+    """Finds children by their labels' values at once; prometheus_client turns them to text under a lock first."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._found: dict[tuple[Any, ...], Any] = {}
+        super().__init__(*arguments, **options)
+
+    def labels(self, *values: Any, **named: Any) -> Any:
+        """The child with these values, in the order of the labels' names, or by name."""
+        child = self._found.get(values) if not named else None
+        if child is None:
+            child = super().labels(*values, **named)  # type: ignore[misc]  # of whom it is mixed into
+            if not named:
+                self._found[values] = child
+        return child
+
+
+class Counter(_Labelled, prometheus_client.Counter):
+    """A counter whose children are found quickly."""
+
+
+class Gauge(_Labelled, prometheus_client.Gauge):
+    """A gauge whose children are found quickly."""
+
+
+class Histogram(_Labelled, prometheus_client.Histogram):
+    """A histogram whose children are found quickly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +177,13 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("orchestrator")
 
 def configure_logging(level: str, form: str) -> None:
     """Structured lines on stdout: JSON for machines, text for people. Called once a process."""
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
-    )
+    renderer: structlog.typing.Processor
+    factory: Callable[..., structlog.typing.WrappedLogger]
+    if form == "json":
+        renderer, factory = structlog.processors.JSONRenderer(_as_json), structlog.BytesLoggerFactory()
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+        factory = structlog.PrintLoggerFactory()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -157,8 +192,17 @@ def configure_logging(level: str, form: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=factory,
         cache_logger_on_first_use=True,
     )
+
+
+def _as_json(event: dict[str, Any], default: Callable[[Any], Any], **_: Any) -> bytes:
+    """A line's JSON. orjson takes a fifth of the time and not everything: half a character, integers beyond 64 bits."""
+    try:
+        return orjson.dumps(event, default)
+    except TypeError:
+        return json.dumps(event, default=default).encode()
 
 
 def summarise(query: Query, slate: Slate, took_s: float, to: Metrics) -> None:

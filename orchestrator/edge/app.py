@@ -1,23 +1,29 @@
 """
 The ASGI application: routes, problem documents, the one middleware, and a lifespan that starts the orchestrator.
+
+Calls of `routes.HOT` go past FastAPI, its layers and its router, which cost more than all that tutti does for a
+remembered slate; everything else, and the same addresses with another method, goes through them.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache, partial
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator import bootstrap
 from orchestrator.bootstrap import Running
 from orchestrator.edge import item_import, openapi, routes
 from orchestrator.edge.admission import Admission
+from orchestrator.edge.hot import Hot
 from orchestrator.edge.middleware import Edge, Gate
 from orchestrator.edge.pages import pages
 from orchestrator.edge.problems import Problem, on_http_exception, on_problem
@@ -28,7 +34,29 @@ from orchestrator.telemetry import metrics
 Start = Callable[[Settings], AbstractAsyncContextManager[Running]]
 
 
-def create_app(settings: Settings, start: Start = bootstrap.run, admission: Admission | None = None) -> FastAPI:
+class Application(FastAPI):
+    """FastAPI with a short way for hot calls."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._hot: Mapping[str, ASGIApp] = {}
+
+    def serve_hot(self, app: ASGIApp, addresses: Collection[str]) -> None:
+        """From now on *app* answers POSTs to *addresses*."""
+        self._hot = dict.fromkeys(addresses, app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Below a mount point the path is more than the address: the router knows what to do.
+        if scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path"):
+            app = self._hot.get(scope["path"])
+            if app is not None:
+                scope["app"] = self
+                await app(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+
+def create_app(settings: Settings, start: Start = bootstrap.run, admission: Admission | None = None) -> Application:
     """
     The application; nothing is opened before its lifespan begins.
 
@@ -42,7 +70,7 @@ def create_app(settings: Settings, start: Start = bootstrap.run, admission: Admi
             yield
             app.state.running = None
 
-    app = FastAPI(
+    app = Application(
         title=openapi.TITLE,
         lifespan=lifespan,
         docs_url=None,
@@ -58,18 +86,19 @@ def create_app(settings: Settings, start: Start = bootstrap.run, admission: Admi
     app.add_exception_handler(HTTPException, on_http_exception)
     known = [route for route in app.routes if isinstance(route, Route)]
     labels: dict[object, str] = {route.endpoint: route.path for route in known}
-    app.add_middleware(
-        Edge,
-        max_body_bytes=settings.edge.max_body_bytes,
-        larger={item_import.ADDRESS: settings.edge.max_import_bytes},
-        metrics=metrics,
-        labels=labels,
-        gate=Gate(
+    edge: dict[str, Any] = {
+        "max_body_bytes": settings.edge.max_body_bytes,
+        "larger": {item_import.ADDRESS: settings.edge.max_import_bytes},
+        "metrics": metrics,
+        "labels": labels,
+        "gate": Gate(
             admission or Admission(settings, metrics),
             slates=[route for route in known if route.endpoint in routes.SLATES],
             events=[route for route in known if route.endpoint is routes.events],
         ),
-    )
+    }
+    app.add_middleware(Edge, **edge)
+    app.serve_hot(Edge(Hot(routes.HOT), **edge), routes.HOT)
     app.openapi = cache(partial(openapi.document, settings.edge))  # type: ignore[method-assign]  # FastAPI's way
     return app
 

@@ -35,6 +35,8 @@ DRAIN_BYTES, DRAIN_S = 8 * 2**20, 1.0
 whoever sends more has the connection closed on it."""
 
 
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+
 NO_EXCEPTIONS: Mapping[str, int] = MappingProxyType({})
 
 
@@ -71,6 +73,13 @@ class Edge:
         self._metrics = metrics
         self._labels = labels
         self._gate = gate
+        # Most calls are for an address without a parameter in it: found by name, not by a row of expressions.
+        self._exact = {
+            (method, route.path): route
+            for route in gate.slates
+            if "{" not in route.path
+            for method in route.methods or ()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -84,13 +93,15 @@ class Edge:
             nonlocal status
             is_start = message["type"] == "http.response.start"
             if is_start:
-                headers = MutableHeaders(raw=message["headers"])
-                headers["x-request-id"] = exchange.request_id
-                headers["server-timing"] = exchange.server_timing()
-                headers["x-content-type-options"] = "nosniff"
+                headers = message["headers"]
+                headers += (
+                    (b"x-request-id", exchange.request_id.encode()),
+                    (b"server-timing", exchange.server_timing().encode()),
+                    _NO_SNIFFING,
+                )
                 if running is not None and running.is_draining:
                     # The next request is somebody else's: a kept connection would find nobody here.
-                    headers["connection"] = "close"
+                    MutableHeaders(raw=headers)["connection"] = "close"
             try:
                 await send(message)
             except OSError as error:
@@ -150,7 +161,8 @@ class Edge:
         there is too much of it or it would only be sent when asked for.
         """
         admission, lag = self._gate.admission, running.loop.lag
-        if (route := _match(self._gate.slates, scope)) is not None:
+        route = self._exact.get((scope["method"], scope["path"])) or _match(self._gate.slates, scope)
+        if route is not None:
             exchange.route = route.path
             ticket = admission.admit(scope["headers"], lag)
             keep(scope, ticket)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope
 
 from orchestrator.edge import schemas
 from orchestrator.edge.problems import BadFields, FieldError, Kind, Problem
@@ -38,23 +39,52 @@ _KNOWN_FIELDS = sorted(
 
 
 async def read_json(request: Request) -> Any:
+    """`read_document` of what Starlette hands to a handler."""
+    return await read_document(request.scope, request.receive)
+
+
+async def read_document(scope: Scope, receive: Receive) -> Any:
     """
     The body, as JSON.
 
     Raises:
         Problem: another media type (415), not JSON (400, with the field where it breaks).
+        ClientDisconnect: the caller left before all of it was there.
     """
-    media_type = request.headers.get("content-type", "")
-    if media_type.partition(";")[0].strip().lower() != "application/json":
-        found = f"found {media_type[:80]!r}" if media_type else "found none"
-        raise Problem(Kind.UNSUPPORTED_MEDIA_TYPE, f"content-type must be application/json; {found}")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Problem(Kind.UNSUPPORTED_MEDIA_TYPE, "a compressed body is not taken; send it as it is")
-    body = await request.body()
+    _check_media_type(scope["headers"])
+    body = await _whole(receive)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise _not_json(body, error) from error
+
+
+async def _whole(receive: Receive) -> bytes:
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part: bytes = message.get("body", b"")
+        if not message.get("more_body", False):
+            return b"".join([*parts, part]) if parts else part
+        parts.append(part)
+
+
+def _check_media_type(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    given, encoding = None, None
+    for name, value in headers:
+        if name == b"content-type" and given is None:
+            given = value
+        elif name == b"content-encoding" and encoding is None:
+            encoding = value
+    if given != b"application/json":
+        media_type = (given or b"").decode("latin-1")
+        if media_type.partition(";")[0].strip().lower() != "application/json":
+            found = f"found {media_type[:80]!r}" if media_type else "found none"
+            raise Problem(Kind.UNSUPPORTED_MEDIA_TYPE, f"content-type must be application/json; {found}")
+    if encoding is not None and encoding.lower() != b"identity":
+        raise Problem(Kind.UNSUPPORTED_MEDIA_TYPE, "a compressed body is not taken; send it as it is")
 
 
 def _not_json(body: bytes, error: orjson.JSONDecodeError) -> Problem:

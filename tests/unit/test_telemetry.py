@@ -1,0 +1,47 @@
+"""Metrics by their labels, and log lines as JSON."""
+
+import json
+
+import pytest
+
+from orchestrator.telemetry import _as_json, new_metrics
+
+
+def test_a_child_is_the_same_by_place_and_by_name():
+    metrics = new_metrics()
+
+    metrics.losses.labels("user", "deadline").inc()
+    metrics.losses.labels(dependency="user", loss="deadline").inc()
+
+    assert metrics.losses.labels("user", "deadline")._value.get() == 2
+
+
+def test_what_is_counted_by_children_is_scraped():
+    metrics = new_metrics()
+
+    metrics.requests.labels("/livez", "2xx").inc()
+    metrics.requests.labels("/livez", "2xx").inc()
+    metrics.request_seconds.labels("/livez").observe(0.02)
+    metrics.limit.labels("user").set(7)
+
+    value = metrics.registry.get_sample_value
+    assert value("tutti_requests_total", {"route": "/livez", "status_class": "2xx"}) == 2
+    assert value("tutti_request_seconds_count", {"route": "/livez"}) == 1
+    assert value("tutti_limit", {"dependency": "user"}) == 7
+
+
+def test_a_wrong_number_of_labels_is_an_error():
+    with pytest.raises(ValueError, match="label"):
+        new_metrics().losses.labels("user")
+
+
+@pytest.mark.parametrize("value", ["ü", "\ud800", 2**70, {"a": [1, 2.5, None, True]}])
+def test_every_line_is_json_whatever_is_in_it(value):
+    line = _as_json({"event": "slate", "value": value}, repr)
+
+    assert b"\n" not in line
+    assert json.loads(line) == {"event": "slate", "value": value}
+
+
+def test_what_json_has_no_words_for_is_told_as_text():
+    assert json.loads(_as_json({"value": {1}}, repr)) == {"value": "{1}"}
