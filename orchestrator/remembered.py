@@ -24,7 +24,7 @@ from orchestrator.core import slate_cache
 from orchestrator.core.backoff import Backoff
 from orchestrator.core.deadline import Deadline
 from orchestrator.core.limiter import LimiterPolicy
-from orchestrator.core.model import Kept, Level, Lost, Query, Rung, Slate
+from orchestrator.core.model import Kept, Level, Lost, Query, Rung, Slate, SourceReport
 from orchestrator.core.report import Report
 from orchestrator.guard import Guard
 from orchestrator.ports import DependencyError, SlateCache
@@ -162,7 +162,7 @@ class Remembered:
         shown = self._still_shown(query, slate)
         if shown is None:
             return None
-        sources = tuple(replace(source, status="cached", took_ms=0.0) for source in slate.sources)
+        sources = tuple([SourceReport(one.name, "cached", 0.0, one.candidates, one.kept) for one in slate.sources])
         stages = tuple(report.stages_ms.items())
         rung = Rung.STALE if level is Level.STALE else slate.rung
         return replace(shown, level=level, sources=sources, stages_ms=stages, from_cache=True, rung=rung)

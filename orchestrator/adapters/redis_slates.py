@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import fields
+from itertools import starmap
 from typing import Any
 
 import hiredis
@@ -23,7 +25,7 @@ from orchestrator.core.slate_cache import LEASE_S, Entry, Found
 from orchestrator.ports import DependencyError
 from protos.history import slates_key, watermark_key
 
-FORMAT = 2
+FORMAT = 3
 """Version of the stored bytes. A reader that finds another one misses; nothing is migrated."""
 
 LEASE = b"lease:"
@@ -133,10 +135,11 @@ class RedisSlates:
 
 
 def encode(entry: Entry) -> bytes:
-    """The entry as versioned JSON."""
-    slate = asdict(entry.slate)
+    """The entry as versioned JSON; slots by column, which is quicker to read and half as long as by row."""
+    slate = {name: getattr(entry.slate, name) for name in _AS_IT_IS}
     slate["level"] = entry.slate.level.value
     slate["losses"] = [[name, loss.value] for name, loss in entry.slate.losses]
+    slate["items"], slate["pool"] = _columns(entry.slate.items), _columns(entry.slate.pool)
     moments = {"fresh": entry.fresh_until, "stale": entry.stale_until, "kept": entry.kept_until}
     return orjson.dumps({"v": FORMAT, **moments, "delta": entry.delta_s, "slate": slate})
 
@@ -149,32 +152,51 @@ def decode(stored: bytes) -> Entry | None:
             return None
         fresh, stale, kept, delta = (float(raw[name]) for name in ("fresh", "stale", "kept", "delta"))
         return Entry(_slate(raw["slate"]), fresh, stale, kept, delta)
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+    except (orjson.JSONDecodeError, LookupError, TypeError, ValueError):
         return None
+
+
+_AS_IT_IS = [field.name for field in fields(Slate) if field.name not in ("items", "pool", "touched", "level", "losses")]
+
+
+def _columns(items: Sequence[SlateItem]) -> dict[str, Any]:
+    proposers: dict[tuple[str, ...], int] = {}
+    found_by = [proposers.setdefault(item.sources, len(proposers)) for item in items]
+    return {
+        "keys": [item.key for item in items],
+        "scores": [item.score for item in items],
+        "found_by": found_by,
+        "proposers": list(proposers),
+        "propensities": [item.propensity for item in items],
+    }
 
 
 def _slate(raw: dict[str, Any]) -> Slate:
     return Slate(
-        items=tuple(_item(item) for item in raw["items"]),
+        items=_items(raw["items"]),
         level=Level(raw["level"]),
-        sources=tuple(SourceReport(**source) for source in raw["sources"]),
+        sources=tuple([SourceReport(**source) for source in raw["sources"]]),
         degraded=tuple(raw["degraded"]),
-        losses=tuple((name, Loss(loss)) for name, loss in raw["losses"]),
-        model_versions=tuple((name, version) for name, version in raw["model_versions"]),
+        losses=tuple([(name, Loss(loss)) for name, loss in raw["losses"]]),
+        model_versions=tuple([(name, version) for name, version in raw["model_versions"]]),
         watermark=int(raw["watermark"]),
         created_at=raw["created_at"],
-        removed=tuple((name, n) for name, n in raw["removed"]),
-        stages_ms=tuple((name, ms) for name, ms in raw["stages_ms"]),
-        # Entries of a process that did not know these have none.
-        pinned=tuple(int(position) for position in raw.get("pinned", ())),
-        pool=tuple(_item(item) for item in raw.get("pool", ())),
-        made_as=str(raw.get("made_as", "")),
+        removed=tuple([(name, n) for name, n in raw["removed"]]),
+        stages_ms=tuple([(name, ms) for name, ms in raw["stages_ms"]]),
+        pinned=tuple(map(int, raw["pinned"])),
+        pool=_items(raw["pool"]),
+        made_as=str(raw["made_as"]),
     )
 
 
-def _item(raw: dict[str, Any]) -> SlateItem:
-    """One slot. Keys index arrays and scores are compared, so neither is taken for what it is not."""
-    key = raw["key"]
-    if type(key) is not int or not 0 <= key < 2**31:
-        raise ValueError(f"an item key is an int32 from 0; found {key!r}")
-    return SlateItem(key, float(raw["score"]), tuple(raw["sources"]), float(raw["propensity"]))
+def _items(raw: dict[str, Any]) -> tuple[SlateItem, ...]:
+    """Slots. Keys index arrays and scores are compared, so neither is taken for what it is not."""
+    keys = raw["keys"]
+    if not keys:
+        return ()
+    if set(map(type, keys)) != {int} or min(keys) < 0 or max(keys) >= 2**31:
+        raise ValueError(f"item keys are int32 from 0; found {keys!r:.80}")
+    proposers = [tuple(names) for names in raw["proposers"]]
+    found_by = [proposers[number] for number in raw["found_by"]]
+    columns = zip(keys, map(float, raw["scores"]), found_by, map(float, raw["propensities"]), strict=True)
+    return tuple(starmap(SlateItem, columns))

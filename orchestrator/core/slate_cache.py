@@ -16,6 +16,7 @@ import hashlib
 import math
 import random
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from orchestrator.core.model import Level, Query, Rung, Slate
 
@@ -190,4 +191,10 @@ def field_name(query: Query, made_by: str) -> str:
         query.exclude_seen,
         query.diversity.value,
     )
+    return _digest(parts)
+
+
+@lru_cache(maxsize=4096)
+def _digest(parts: tuple[object, ...]) -> str:
+    """Most questions are the same but for who asks. Compared by value, as `repr` does for all that a query holds."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()

@@ -17,13 +17,16 @@ from orchestrator.ports import Catalogue
 _SOURCE_PREFIX = "source:"
 """Lists behind a slate that are a source's own proposals carry this before the source's name."""
 
+MAX_SAID = 50_000
+"""Items whose words are held. Judged: 20 MB at most; a larger shop shows few of its items most of the time."""
+
 Ranks = Mapping[str, Mapping[int, int]]
 
 
 def slate_body(
     query: Query,
     slate: Slate,
-    catalogue: Catalogue,
+    words: ItemWords,
     missing: Iterable[str],
     took_ms: float,
     ranks: Ranks | None = None,
@@ -34,28 +37,17 @@ def slate_body(
     missing: ids the caller sent that this shop does not have.
     ranks: list name → key → rank from 1; given when the caller asked to explain.
     """
-    items = []
-    touched = dict(slate.touched)
-    for rank, item in enumerate(slate.items, 1):
-        document: dict[str, object] = {
-            "id": catalogue.id_of(item.key),
-            "rank": rank,
-            "score": item.score,
-            "sources": item.sources,
-            "properties": catalogue.properties(item.key),
-        }
-        if item.propensity < 1:
-            document["propensity"] = item.propensity
-        if ranks is not None:
-            document["reason"] = reason(item, ranks, touched.get(item.key, ()))
-        items.append(document)
+    reasons = None
+    if ranks is not None:
+        touched = dict(slate.touched)
+        reasons = [reason(item, ranks, touched.get(item.key, ())) for item in slate.items]
     sources = [
         {"name": s.name, "status": s.status, "ms": round(s.took_ms, 3), "candidates": s.candidates, "kept": s.kept}
         for s in slate.sources
     ]
     answer = {
         "recommendation_id": query.recommendation_id,
-        "items": items,
+        "items": orjson.Fragment(words.items(slate, reasons)),
         "model_versions": dict(slate.model_versions),
         "quality": {
             "level": slate.level.value,
@@ -69,6 +61,60 @@ def slate_body(
         "took_ms": took_ms,
     }
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+class ItemWords:
+    """
+    What answers say of items whatever slate they are in, as JSON: made once, and all anew when an item has changed.
+
+    Slates are remembered with keys only, so that a price or a title is always that of now.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self._n_changes = -1
+        self._said: dict[int, tuple[bytes, bytes]] = {}
+        self._sources: dict[tuple[str, ...], bytes] = {}
+
+    def items(self, slate: Slate, reasons: Sequence[Mapping[str, object]] | None = None) -> bytes:
+        """The slots of *slate*, as a JSON list; with *reasons*, one for each."""
+        said = self._current()
+        parts = [b"["]
+        # One call for all of them; no number has a comma in it.
+        scores = _json([item.score for item in slate.items])[1:-1].split(b",")
+        for rank, (key, _, sources, propensity) in enumerate(slate.items, 1):
+            identity, properties = said.get(key) or self._say(key)
+            by = self._sources.get(sources) or self._say_sources(sources)
+            parts += (identity, b'%d,"score":' % rank, scores[rank - 1], by, properties)
+            if propensity < 1:
+                parts += (b',"propensity":', _json(propensity))
+            if reasons is not None:
+                parts += (b',"reason":', _json(reasons[rank - 1]))
+            parts.append(b"},")
+        parts[-1] = b"}]" if slate.items else b"[]"
+        return b"".join(parts)
+
+    def _current(self) -> dict[int, tuple[bytes, bytes]]:
+        now = self.catalogue.n_changes
+        if now != self._n_changes or len(self._said) >= MAX_SAID:
+            self._n_changes, self._said = now, {}
+        return self._said
+
+    def _say(self, key: int) -> tuple[bytes, bytes]:
+        identity = b'{"id":%b,"rank":' % orjson.dumps(self.catalogue.id_of(key))
+        said = self._said[key] = (identity, _json(self.catalogue.properties(key)))
+        return said
+
+    def _say_sources(self, sources: tuple[str, ...]) -> bytes:
+        said = self._sources[sources] = b',"sources":%b,"properties":' % orjson.dumps(sources)
+        return said
+
+    def __repr__(self) -> str:
+        return f"<ItemWords of {len(self._said)}, {self._n_changes} changes>"
+
+
+def _json(value: object) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def ranks_of(lists: Sequence[StageList]) -> Ranks:

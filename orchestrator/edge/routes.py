@@ -23,7 +23,7 @@ from orchestrator.bootstrap import Running
 from orchestrator.core.model import Event, Level, Query, Slate
 from orchestrator.edge import schemas
 from orchestrator.edge.admission import Plan, ticket_of
-from orchestrator.edge.encode import Ranks, ranks_of, slate_body
+from orchestrator.edge.encode import ItemWords, Ranks, ranks_of, slate_body
 from orchestrator.edge.exchange import exchange_of
 from orchestrator.edge.parse import check, check_parameters, read_document, read_json
 from orchestrator.edge.problems import BadFields, FieldError, Kind, Problem
@@ -179,7 +179,16 @@ def _answer(
     exchange.stages_ms = slate.stages_ms
     if slate.from_cache and (ticket := ticket_of(scope)) is not None:
         ticket.remembered()
-    return slate_body(query, slate, running.catalogue, resolver.missing, exchange.took_ms(), ranks)
+    return slate_body(query, slate, _words(scope, running), resolver.missing, exchange.took_ms(), ranks)
+
+
+def _words(scope: Scope, running: Running) -> ItemWords:
+    """The process's own, made with the first answer."""
+    state = scope["app"].state
+    words: ItemWords | None = getattr(state, "words", None)
+    if words is None or words.catalogue is not running.catalogue:
+        words = state.words = ItemWords(running.catalogue)
+    return words
 
 
 def _nothing() -> Slate:

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.core.model import Diversity, ItemFilter, Placement, SlateItem
 from orchestrator.edge.answers import SlateAnswer
-from orchestrator.edge.encode import reason, slate_body
+from orchestrator.edge.encode import ItemWords, reason, slate_body
 from tests.support.builders import a_query, a_slate
 from tests.unit.edge.conftest import ShopTwin
 
@@ -133,7 +133,7 @@ def test_a_reason_is_a_closed_word(sources, code):
 def test_an_explained_slate_tells_of_each_item_which_rules_touched_it():
     slate = a_slate(4, 2, touched=((2, ("summer", "fatigue")),))
 
-    body = orjson.loads(slate_body(a_query(), slate, ShopTwin(), (), 1.0, ranks={}))
+    body = orjson.loads(slate_body(a_query(), slate, ItemWords(ShopTwin()), (), 1.0, ranks={}))
 
     SlateAnswer.model_validate(body)
     assert [item["reason"]["rules"] for item in body["items"]] == [[], ["summer", "fatigue"]]
@@ -142,7 +142,7 @@ def test_an_explained_slate_tells_of_each_item_which_rules_touched_it():
 def test_a_propensity_is_told_where_chance_had_a_say_and_is_certain_otherwise():
     slate = a_slate(items=(SlateItem(4, 1.0, ("s",), 0.975), SlateItem(2, 0.5, ("pinned",))))
 
-    body = orjson.loads(slate_body(a_query(), slate, ShopTwin(), (), 1.0))
+    body = orjson.loads(slate_body(a_query(), slate, ItemWords(ShopTwin()), (), 1.0))
 
     SlateAnswer.model_validate(body)
     assert [item.get("propensity") for item in body["items"]] == [0.975, None]
