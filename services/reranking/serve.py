@@ -23,7 +23,8 @@ from services.chassis.affinity import Affinities
 from services.chassis.item_matrix import ItemMatrix
 from services.chassis.model import FeatureSkew, RerankQueries, Resources
 from services.reranking.blend import Blends
-from services.reranking.model import KNOWN_SHARE, Features, ItemTable, Layout
+from services.reranking.items import ItemTable, Layout
+from services.reranking.model import KNOWN_SHARE, Features
 
 NETWORK_FILE = "network.onnx"
 TREES_FILE = "trees.onnx"
@@ -99,8 +100,7 @@ class Reranking:
         if keys is None:
             self._table = self._encode()
         else:
-            now = self._items.numeric, self._items.categorical
-            self._table = self._table.updated(self._features.layout, keys, *now)
+            self._table = self._table.updated(keys, self._items.numeric[keys], self._items.categorical[keys])
 
     def _encode(self) -> ItemTable:
         # Encoded once a refresh instead of once a call: items change by the minute, calls come by the millisecond.
