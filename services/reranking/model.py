@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from protos.arrays import Float32
 from protos.tutti.v1 import common_pb2
-from services.chassis.affinity import NAMES, Affinities
+from services.chassis.affinity import Affinities
 from services.chassis.model import RerankQueries, Shoppers
 from services.chassis.signals import DAY_S, owners
 from services.reranking import closeness, pairs
@@ -90,7 +90,9 @@ class Features:
         gap = np.nan_to_num(numbers[:, widths["item"] :] - gaps[row], nan=0.0)
         block["near"][:, 0::2], block["near"][:, 1::2] = gap, np.abs(gap)
         touched = pairs.columns(queries.shoppers, row, keys, block["pairs"])
-        self._closeness(queries, block["closeness"])
+        values = self.affinities.at(queries.shoppers, queries.candidates, _CONTEXT_STRENGTH)
+        known = (keys >= 0) & (keys < self.affinities.n_items)
+        closeness.columns(values, known, queries.candidates, block["closeness"])
         block["query"][:] = _query(queries.shoppers)[row]
         q = len(queries.candidates)
         share = np.bincount(row, touched, q) / np.maximum(np.diff(queries.candidates.offsets), 1)
@@ -102,16 +104,6 @@ class Features:
     def _gaps(self, queries: RerankQueries) -> NDArray[Any]:
         """(q, near) the shopper's side of each difference."""
         return signed_log(queries.user_numeric[:, [u for u, _ in self.layout.near]])
-
-    def _closeness(self, queries: RerankQueries, out: Float32) -> None:
-        keys, offsets = queries.candidates.values, queries.candidates.offsets
-        known = (keys >= 0) & (keys < self.affinities.n_items)
-        values = np.zeros((len(NAMES), len(keys)), np.float32)
-        for i, all_items in enumerate(self.affinities.of(queries.shoppers, _CONTEXT_STRENGTH)):
-            own = slice(offsets[i], offsets[i + 1])
-            values[:, own] = all_items[:, np.where(known[own], keys[own], 0)]
-        values *= known
-        closeness.columns(values, known, queries.candidates, out)
 
 
 def _sources(names: Sequence[str], queries: RerankQueries, row: NDArray[np.int64], out: Float32) -> None:

