@@ -1,9 +1,9 @@
 """
 How close every item is to what a shopper touched, by several simple methods that each see something else.
 
-Pure numpy. The rule: one arithmetic for everybody. The generator asks it about the whole catalogue, the re-ranker about
-the candidates, training about both; so a number means the same wherever it is read. What is needed is learnt by
-`services/training/affinity.py` and lies in one file of arrays.
+The rule: one arithmetic for everybody (`closeness.py`). The generator asks it for the closest of the whole catalogue,
+the re-ranker about the candidates, training about both; so a number means the same wherever it is read. What is needed
+is learnt by `services/training/affinity.py` and lies in one file of arrays.
 
     own      this very item, by how much and how lately the shopper wanted it
     cosine   wanted by the same shoppers (item-kNN)
@@ -19,25 +19,30 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.arrays import Float32
+from protos.arrays import Float32, Rows
+from services.chassis.closeness import IMPERSONAL, NAMES, TABLES, Reader
 from services.chassis.model import Shoppers
-from services.chassis.signals import DAY_S, focused, touched
+
+__all__ = [
+    "FILE",
+    "HALF_LIVES_D",
+    "IMPERSONAL",
+    "NAMES",
+    "TABLES",
+    "Affinities",
+    "Demand",
+    "Peers",
+    "Table",
+    "standardised",
+]
 
 FILE = "affinities.npz"
-
-TABLES = ("cosine", "linear", "basket", "text")
-"""Methods that are a table of each item's nearest items."""
-
-NAMES = ("own", *TABLES, "peers", "trending", "category")
-"""Every method, in the order of the rows that `Affinities.of` gives."""
-
-IMPERSONAL = ("trending",)
-"""Methods that say the same to everybody, so that they alone make no list of the shopper's own."""
 
 HALF_LIVES_D: Mapping[str, float] = {
     "own": 90.0,
@@ -68,12 +73,6 @@ class Table:
     keys: NDArray[np.int32]
     strengths: Float32
 
-    def spread(self, keys: NDArray[np.int64], weights: Float32) -> Float32:
-        """Closeness of every item (n_items,) float32 to touched *keys* (m,): Σ weight · strength."""
-        at, lengths = _slices(self.offsets, keys)
-        gains = np.repeat(weights, lengths) * self.strengths[at]
-        return np.bincount(self.keys[at], gains, len(self.offsets) - 1).astype(np.float32)
-
 
 @dataclass(frozen=True, slots=True)
 class Peers:
@@ -95,23 +94,6 @@ class Peers:
     wants: Float32
     most: int
 
-    def spread(self, keys: NDArray[np.int64], weights: Float32) -> Float32:
-        """How much those most like the shopper of *keys* (m,) want every item, (n_items,) float32."""
-        n_items, n_shoppers = len(self.rarity), len(self.shopper_offsets) - 1
-        if not len(keys) or not n_shoppers:
-            return np.zeros(n_items, np.float32)
-        own = weights * self.rarity[keys]
-        at, lengths = _slices(self.item_offsets, keys)
-        alike = np.bincount(self.users[at], np.repeat(own, lengths) * self.likeness[at], n_shoppers)
-        who = np.flatnonzero(alike)
-        if len(who) > self.most:
-            who = who[np.argpartition(-alike[who], self.most)[: self.most]]
-        # Over the length of the shopper's own vector: a cosine, comparable between shoppers.
-        likeness = alike[who] / max(float(np.sqrt((own**2).sum())), 1e-9)
-        at, lengths = _slices(self.shopper_offsets, who)
-        summed = np.bincount(self.keys[at], np.repeat(likeness, lengths) * self.wants[at], n_items)
-        return summed.astype(np.float32)
-
 
 @dataclass(frozen=True, slots=True)
 class Demand:
@@ -127,16 +109,8 @@ class Demand:
     category: NDArray[np.int32]
     share: Float32
 
-    def within(self, keys: NDArray[np.int64], weights: Float32) -> Float32:
-        """(n_items,) float32: say of each item's category among the touched *keys* (m,), times its share in there."""
-        codes = self.category[keys]
-        has_one = codes >= 0
-        # One more than there are codes: an item without a category, -1, reads the last place, which stays 0.
-        taste = np.bincount(codes[has_one], weights[has_one], int(self.category.max(initial=-1)) + 2)
-        return (taste[self.category] * self.share).astype(np.float32)
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Affinities:
     """
     Methods over the same n_items: `own`, `peers`, `trending`, `category` and the *tables* there are.
@@ -153,40 +127,41 @@ class Affinities:
     def n_items(self) -> int:
         return len(self.peers.rarity)
 
+    @cached_property
+    def reader(self) -> Reader:
+        """Answers from these arrays; made when first asked."""
+        return Reader(self)
+
     def of(self, shoppers: Shoppers, context_strength: float, unasked: Collection[str] = ()) -> Iterator[Float32]:
         """
         For one shopper after the other: closeness (len(NAMES), n_items) float32 ≥ 0 of every item.
 
         On the page of an item and in the basket the context decides and the history only breaks ties; elsewhere what is
         in the context counts *context_strength* (a purchase of now counts 5). A row of zeros: nothing is known, or it
-        is one of the methods *unasked*.
+        is one of the methods *unasked*. Costs by the catalogue: for looking at, not for answering requests.
         """
-        known = touched(shoppers, self.n_items, context_strength)
-        offsets = np.searchsorted(known.rows, np.arange(len(shoppers) + 1))
-        totals, _ = known.weights(self.half_lives_d["own"] * DAY_S)
-        weights = {
-            half_life: focused(shoppers, known.rows, known.weights(half_life * DAY_S)[1], context_strength)
-            for half_life in {self.half_lives_d[name] for name in NAMES}
-        }
-        for i in range(len(shoppers)):
-            rows = np.zeros((len(NAMES), self.n_items), np.float32)
-            own = slice(offsets[i], offsets[i + 1])
-            keys = known.keys[own]
-            for row, name in zip(rows, NAMES, strict=True):
-                if name in unasked:
-                    continue
-                weight = weights[self.half_lives_d[name]][own]
-                if name == "own":
-                    row[keys] = totals[own]
-                elif name == "peers":
-                    row[:] = self.peers.spread(keys, weight)
-                elif name == "trending":
-                    row[:] = self.demand.wanted
-                elif name == "category":
-                    row[:] = self.demand.within(keys, weight)
-                else:
-                    row[:] = self.tables[name].spread(keys, weight)
-            yield rows
+        asked = np.tile(np.array([name not in unasked for name in NAMES]), (len(shoppers), 1))
+        for reading in self.reader.read(shoppers, context_strength, asked):
+            yield reading.at(np.arange(self.n_items))
+
+    def at(self, shoppers: Shoppers, candidates: Rows, context_strength: float) -> Float32:
+        """
+        Closeness (len(NAMES), n) float32 ≥ 0 of what was proposed, as `of` has it; 0 for keys outside [0, n_items).
+
+        Args:
+            candidates: a row of keys a shopper; n = len(candidates.values).
+        """
+        keys, offsets = candidates.values.astype(np.int64), candidates.offsets.tolist()
+        is_known = (keys >= 0) & (keys < self.n_items)
+        keys = np.where(is_known, keys, 0)
+        out = np.zeros((len(NAMES), len(keys)), np.float32)
+        if not is_known.any():
+            return out
+        for i, reading in enumerate(self.reader.read(shoppers, context_strength)):
+            if offsets[i] < offsets[i + 1]:
+                out[:, offsets[i] : offsets[i + 1]] = reading.at(keys[offsets[i] : offsets[i + 1]])
+        out *= is_known
+        return out
 
     def save(self, path: Path) -> None:
         """Write *path*, a compressed npz; strengths as float16, whose third digit no order needs."""
@@ -227,11 +202,3 @@ def standardised(values: Float32) -> Float32:
     centred = values - values.mean(1, keepdims=True)
     units = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-9)
     return np.asarray(np.clip(units, -5, 5), np.float32)
-
-
-def _slices(offsets: NDArray[np.int64], rows: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places of all entries of these *rows* of a sparse matrix, row after row, and how many each has."""
-    lengths = offsets[rows + 1] - offsets[rows]
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.repeat(offsets[rows] - (ends - lengths), lengths) + np.arange(total), lengths

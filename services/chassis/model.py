@@ -11,7 +11,7 @@ gRPC, torch or files. Arrays are columnar over q shoppers; a key a model does no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -147,6 +147,15 @@ class Ranker(Protocol):
             FeatureSkew: `queries.feature_digest` is not `self.feature_digest`.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A figure of the model's own for `/metrics`: read whenever somebody looks. A model may have `gauges()`."""
+
+    name: str
+    about: str
+    read: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,8 @@ async def serve(
     stop = stop or asyncio.Event()
     stop_on_signals(stop.set)
     metrics = ServiceMetrics(loaded.name, loaded.model.version)
+    if (gauges := getattr(loaded.model, "gauges", None)) is not None:
+        metrics.watch(gauges())
     if metrics_port:
         metrics.expose(address.rpartition(":")[0], metrics_port)
     worker = ModelWorker(metrics)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from services.chassis.model import Gauge as ModelGauge
 
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.025, 0.035, 0.05, 0.075, 0.1, 0.25, 1.0)
 """Derived from the 100 ms promise: 0.1 s is an edge, and the steps double below the slice a model call gets."""
@@ -82,6 +85,11 @@ class ServiceMetrics:
             registry=self.registry,
         )
         info.labels(service, version).set(1)
+
+    def watch(self, gauges: Iterable[ModelGauge]) -> None:
+        """Show these figures of the model's own."""
+        for one in gauges:
+            Gauge(one.name, one.about, registry=self.registry).set_function(one.read)
 
     def expose(self, host: str, port: int) -> int:
         """Serve the registry as `/metrics` from a daemon thread; the port that was bound."""

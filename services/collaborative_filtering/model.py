@@ -135,34 +135,34 @@ def user_vectors(
     context_strength = parameters.context_strength
     rows, keys, weights = weighted_items(shoppers, n_items, parameters.half_life_days * DAY_S, context_strength)
     # An item nobody interacted with has no factors to fold in.
-    trained = np.abs(item_factors).sum(1)[keys] > 0 if len(keys) else np.zeros(0, bool)
-    rows, keys, weights = rows[trained], keys[trained], weights[trained]
+    factors = item_factors[keys]
+    trained = factors.any(1)
+    rows, factors, weights = rows[trained], factors[trained], weights[trained]
     weights = focused(shoppers, rows, weights, context_strength)
     lengths = np.bincount(rows, minlength=len(shoppers))
     speaks = lengths > 0
     vectors = np.zeros((len(shoppers), item_factors.shape[1]), np.float32)
     if speaks.any():
-        vectors[speaks] = solver.solve(item_factors[keys], lengths[speaks], weights)
+        vectors[speaks] = solver.solve(factors, lengths[speaks], weights)
     return vectors, speaks
-
-
-def proposed(closeness: Float32, each: int, allowed: NDArray[np.bool_] | None = None) -> NDArray[np.int32]:
-    """
-    Keys of the *each* items closest by any method, ascending.
-
-    Args:
-        closeness: (methods, n_items) float32; what is not above 0 is not proposed.
-        allowed: (n_items,), where given only these.
-    """
-    if allowed is not None:
-        closeness = np.where(allowed, closeness, 0)
-    most = min(each, closeness.shape[1])
-    top = np.argpartition(-closeness, most - 1, axis=1)[:, :most]
-    return np.unique(top[np.take_along_axis(closeness, top, 1) > 0]).astype(np.int32)
 
 
 def blend(closeness: Float32, weights: Float32) -> Float32:
     """(len(METHODS), n) closeness of what is proposed to one shopper → scores (n,) float32."""
-    if not closeness.shape[1]:
-        return np.zeros(0, np.float32)
+    counts = weights != 0
+    if not counts.all():
+        closeness, weights = closeness[counts], weights[counts]
+    if not closeness.size:
+        return np.zeros(closeness.shape[1], np.float32)
     return np.asarray(weights @ standardised(closeness), np.float32)
+
+
+def best_first(scores: Float32, most: int) -> NDArray[np.int64]:
+    """Places of the *most* highest *scores* (n,), falling; ties in the order they came."""
+    falling = -scores
+    if len(falling) > most:
+        # A sort that keeps ties in order is slow, so only what counts is sorted.
+        least = np.partition(falling, most - 1)[most - 1]
+        places = np.flatnonzero(falling <= least)
+        return places[np.argsort(falling[places], kind="stable")[:most]]
+    return np.argsort(falling, kind="stable")

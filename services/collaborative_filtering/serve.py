@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from protos.arrays import Float32, Rows
 from protos.artefacts import Artefact
 from services.chassis.affinity import FILE, IMPERSONAL, NAMES, Affinities
-from services.chassis.model import Candidates, GenerateQueries, Resources, Shoppers
+from services.chassis.model import Candidates, GenerateQueries, Resources
 from services.chassis.retrieval import VectorIndex
 from services.collaborative_filtering.model import (
     METHODS,
     WEIGHTS_OF,
     Parameters,
     Solver,
+    best_first,
     blend,
-    proposed,
     user_vectors,
 )
 from services.collaborative_filtering.sequence import SequenceModel
@@ -30,7 +30,8 @@ MAPPED_FILE = "mapped_keys.npy"
 
 # The shopper's own items are no company: what nobody else ever touched makes no list. Nor do words alone, which are
 # another generator's, or what everybody gets.
-_COMPANY = [i for i, name in enumerate(METHODS) if name in NAMES and name not in ("own", "text", *IMPERSONAL)]
+_COMPANY = frozenset(i for i, name in enumerate(NAMES) if name not in ("own", "text", *IMPERSONAL))
+_FACTORS, _SEQUENCE = METHODS.index("factors"), METHODS.index("sequence")
 
 
 class CollaborativeFiltering:
@@ -53,6 +54,7 @@ class CollaborativeFiltering:
         self.version = version
         self._sequence = sequence
         self._index, self._affinities, self._parameters = index, affinities, parameters
+        self._weights = [parameters.weights_on(placement) for placement in range(256)]
         # Dense by key: the vocabulary is one number an item, so gathering needs no second look-up.
         self._factors = np.zeros((affinities.n_items, index.vectors.shape[1]), np.float32)
         self._factors[index.keys] = index.vectors
@@ -70,54 +72,48 @@ class CollaborativeFiltering:
         rows: list[NDArray[np.int32]] = []
         scores: list[Float32] = []
         for i, (keys, closeness) in enumerate(self.closeness(queries)):
-            score = blend(closeness, self._parameters.weights_on(int(queries.shoppers.placements[i])))
-            # Ties by key, so that neither the batch nor numpy decides an order that scores leave open.
-            order = np.lexsort((keys, -score))[: queries.counts[i]]
+            score = blend(closeness, self._weights[int(queries.shoppers.placements[i])])
+            order = best_first(score, int(queries.counts[i]))
             rows.append(keys[order])
             scores.append(score[order])
         return Candidates(Rows.of(rows), np.concatenate([*scores, np.empty(0, np.float32)]))
 
     def closeness(self, queries: GenerateQueries) -> Iterator[tuple[NDArray[np.int32], Float32]]:
-        """For one query after the other: keys (n,) that any method proposes, and their closeness (METHODS, n)."""
+        """
+        For one query after the other: keys (n,) that any method proposes, ascending, and their closeness
+        (len(METHODS), n). A method without a weight on the query's page neither proposes nor is looked at.
+        """
         shoppers = queries.shoppers
         vectors, speaks = user_vectors(self._solver, self._factors, shoppers, self._parameters)
         found = self._index.candidates(queries, vectors, speaks).rows
-        following = self._sequence.following(queries, self._by_sequence(shoppers)) if self._sequence else None
-        methods = self._affinities.of(shoppers, self._parameters.context_strength, self._unasked(shoppers))
-        for i, closeness in enumerate(methods):
-            if not speaks[i] and not closeness[_COMPANY].any():
+        asked = np.array([self._weights[page] > 0 for page in shoppers.placements.tolist()]).reshape(-1, len(METHODS))
+        following = self._sequence.following(queries, asked[:, _SEQUENCE]) if self._sequence else None
+        read = self._affinities.reader.read(shoppers, self._parameters.context_strength, asked[:, : len(NAMES)])
+        for i, reading in enumerate(read):
+            if not speaks[i] and not reading.says(_COMPANY):
                 yield np.empty(0, np.int32), np.empty((len(METHODS), 0), np.float32)
                 continue
-            keys = proposed(closeness, int(queries.counts[i]), self._allowed(queries, i))
-            keys = np.union1d(keys, found.row(i))
+            proposed = reading.best(int(queries.counts[i]), queries.exclude.row(i), queries.within.row(i))
+            proposed.append(found.row(i))
             if following is not None:
-                keys = np.union1d(keys, following.keys(i))
-            factors = np.maximum(self._factors[keys] @ vectors[i], 0)
-            sequence = following.closeness(i, keys) if following is not None else np.zeros(len(keys), np.float32)
-            yield keys, np.vstack([closeness[:, keys], factors[None], sequence[None]])
+                proposed.append(following.keys(i))
+            keys = _union(proposed)
+            closeness = np.zeros((len(METHODS), len(keys)), np.float32)
+            closeness[: len(NAMES)] = reading.at(keys)
+            np.maximum(self._factors[keys] @ vectors[i], 0, out=closeness[_FACTORS])
+            if following is not None:
+                closeness[_SEQUENCE] = following.closeness(i, keys)
+            yield keys, closeness
 
-    def _unasked(self, shoppers: Shoppers) -> frozenset[str]:
-        """Methods that have no say on any of these pages: what they would propose is not looked for either."""
-        weights = [self._parameters.weights_on(placement) for placement in np.unique(shoppers.placements).tolist()]
-        return frozenset(name for i, name in enumerate(METHODS) if not any(weight[i] > 0 for weight in weights))
 
-    def _by_sequence(self, shoppers: Shoppers) -> NDArray[np.bool_]:
-        """Which queries (q,) the transformer has a say in: it may have won on some pages only."""
-        says = {
-            placement: bool(self._parameters.weights_on(placement)[METHODS.index("sequence")] > 0)
-            for placement in np.unique(shoppers.placements).tolist()
-        }
-        return np.array([says[placement] for placement in shoppers.placements.tolist()], np.bool_)
-
-    def _allowed(self, queries: GenerateQueries, i: int) -> NDArray[np.bool_] | None:
-        exclude, within = queries.exclude.row(i), queries.within.row(i)
-        if not len(within) and not len(exclude):
-            return None
-        n_items = self._affinities.n_items
-        allowed = np.full(n_items, not len(within))
-        allowed[within[(within >= 0) & (within < n_items)]] = True
-        allowed[exclude[(exclude >= 0) & (exclude < n_items)]] = False
-        return allowed
+def _union(lists: Sequence[NDArray[np.integer]]) -> NDArray[np.int32]:
+    """Every key of *lists* once, ascending."""
+    # By hand: np.unique asks first what it was given, which takes as long as sorting two thousand keys.
+    keys = np.sort(np.concatenate(lists).astype(np.int32, copy=False))
+    is_new = np.empty(len(keys), np.bool_)
+    is_new[:1] = True
+    np.not_equal(keys[1:], keys[:-1], out=is_new[1:])
+    return keys[is_new]
 
 
 def load(artefact: Artefact, resources: Resources) -> CollaborativeFiltering:

@@ -59,7 +59,12 @@ class Blends:
 
         known_share: (n,) part of each candidate's list that the shopper touched before.
         """
-        return np.where(known_share > 0, self.known.of(network, trees), self.new.of(network, trees))
+        is_known = known_share > 0
+        if is_known.all():
+            return self.known.of(network, trees)
+        if not is_known.any():
+            return self.new.of(network, trees)
+        return np.where(is_known, self.known.of(network, trees), self.new.of(network, trees))
 
     def to_json(self) -> dict[str, Any]:
         """JSON values of everything."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -84,10 +85,14 @@ class Encoder:
         scaled = np.where(missing, np.array(self.fill, np.float32), scaled)
         dense = np.hstack([scaled, missing[:, np.array(self.gappy, bool)]]).astype(np.float32)
         codes = np.zeros((len(numeric), len(self.categorical)), np.int64)
-        for i, words in enumerate(self.vocabularies):
-            code = {word: at for at, word in enumerate(words, 2)} | {"": 0}
-            codes[:, i] = [code.get(word, 1) for word in categorical[:, i]]
+        for i, words in enumerate(self._code_of):
+            codes[:, i] = [words.get(word, 1) for word in categorical[:, i]]
         return Encoded(dense, codes)
+
+    @cached_property
+    def _code_of(self) -> tuple[dict[str, int], ...]:
+        """Code of each word of each column; built once, since a call encodes its shoppers."""
+        return tuple({word: at for at, word in enumerate(words, 2)} | {"": 0} for words in self.vocabularies)
 
     @property
     def dense_names(self) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from protos.arrays import Float32
 from services.chassis.model import RerankQueries
 from services.chassis.signals import owners
-from services.reranking.model import Features, ItemTable
+from services.reranking.items import ItemTable
+from services.reranking.model import Features
 from services.training.lessons import Lesson
 
 _BATCH = 256

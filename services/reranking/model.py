@@ -5,11 +5,15 @@ Pure numpy. The rule: `Features.rows` sees what a request carries and what the a
 what training taught is what serving asks. Blocks, in order: sources, the shopper, the item, shopper × item, the pair,
 closeness, the query. Closeness is computed here for every candidate and not taken from who proposed it, so a lost
 source changes which candidates there are, never what is known of one.
+
+One matrix for the whole batch is filled block by block; what belongs to an item is encoded when it changes
+(`items.py`), what belongs to a shopper once a call. Nothing is done query by query, nothing in the catalogue's size.
+tests/support/plain_reranking.py says the same in plain words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,107 +22,28 @@ from numpy.typing import NDArray
 
 from protos.arrays import Float32
 from protos.tutti.v1 import common_pb2
-from services.chassis.affinity import NAMES, Affinities, standardised
+from services.chassis.affinity import Affinities
 from services.chassis.model import RerankQueries, Shoppers
 from services.chassis.signals import DAY_S, owners
-from services.reranking.encoding import Encoded, Encoder, signed_log
+from services.reranking import closeness, pairs
+from services.reranking.encoding import Encoded, signed_log
+from services.reranking.items import ItemTable, Layout
 
 # Reciprocal rank fusion's flattening constant; borrowed from Cormack et al., SIGIR 2009, like the orchestrator's.
 _RRF_K = 60.0
-# What "never" counts as, in days: beyond every recency that can be told apart.
-_NEVER_D = 730.0
-# Half-lives at which what a shopper bought of an item is summed, days: this month, this year.
-_HALF_LIVES_D = (30.0, 180.0)
 # What an item on the page or in the basket counts beside the history; a purchase of now counts 5.
 _CONTEXT_STRENGTH = 10.0
-_PLACEMENTS = (
-    common_pb2.PLACEMENT_HOME,
-    common_pb2.PLACEMENT_ITEM,
-    common_pb2.PLACEMENT_CART,
-    common_pb2.PLACEMENT_CATEGORY,
+_PLACEMENTS = np.array(
+    [
+        common_pb2.PLACEMENT_HOME,
+        common_pb2.PLACEMENT_ITEM,
+        common_pb2.PLACEMENT_CART,
+        common_pb2.PLACEMENT_CATEGORY,
+    ],
+    np.uint8,
 )
 KNOWN_SHARE = -1
 """Column of `Features.rows` that says how much of its list the shopper touched before; 0 for lists of new things."""
-
-_LOOKED = (common_pb2.EVENT_TYPE_VIEW, common_pb2.EVENT_TYPE_CLICK)
-_BOUGHT = (common_pb2.EVENT_TYPE_PURCHASE,)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """
-    Which columns there are, learnt once and stored with the model.
-
-    sources  names in column order; a request's other sources are ignored, a missing one proposed nothing
-    same     (user categorical, item categorical) columns whose words are compared
-    near     (user numeric, item numeric) columns whose difference is taken, on a logarithmic scale
-    """
-
-    sources: tuple[str, ...]
-    user: Encoder
-    item: Encoder
-    same: tuple[tuple[int, int], ...]
-    near: tuple[tuple[int, int], ...]
-
-    @classmethod
-    def of(cls, sources: Sequence[str], user: Encoder, item: Encoder) -> Layout:
-        """
-        Find the crosses by name: user `…favourite_x` meets item `…__x`, user `…mean_x` meets item `…__x`.
-
-        So a new feature pair in the feature repository becomes a cross without a change here.
-        """
-        same = _meet(user.categorical, item.categorical, "favourite_")
-        return cls(tuple(sources), user, item, same, _meet(user.numeric, item.numeric, "mean_"))
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values of everything."""
-        encoders = {"user": self.user.to_json(), "item": self.item.to_json()}
-        return {"sources": self.sources, **encoders, "same": self.same, "near": self.near}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Layout:
-        """What `to_json` gave, through JSON."""
-        same, near = (tuple((int(a), int(b)) for a, b in value[name]) for name in ("same", "near"))
-        user, item = Encoder.from_json(value["user"]), Encoder.from_json(value["item"])
-        return cls(tuple(value["sources"]), user, item, same, near)
-
-
-@dataclass(frozen=True)
-class ItemTable:
-    """All items' feature columns by key, raw and encoded; made again whenever they are refreshed."""
-
-    numeric: Float32
-    categorical: NDArray[np.object_]
-    encoded: Encoded
-
-    @classmethod
-    def of(cls, layout: Layout, numeric: Float32, categorical: NDArray[np.object_]) -> ItemTable:
-        """
-        Encode *numeric* (n_items, k) and *categorical* (n_items, c), and add a last row for items nobody knows:
-        a key beyond the table reads the last row, where everything is missing.
-        """
-        numeric = np.vstack([numeric, np.full((1, numeric.shape[1]), np.nan, np.float32)]).astype(np.float32)
-        categorical = np.vstack([categorical, np.full((1, categorical.shape[1]), "", object)])
-        return cls(numeric, categorical, layout.item.encode(numeric, categorical))
-
-    def updated(
-        self, layout: Layout, keys: NDArray[np.integer], numeric: Float32, categorical: NDArray[np.object_]
-    ) -> ItemTable:
-        """
-        The table after the items *keys* (m,) became what they are in *numeric* (n_items, k) and *categorical*
-        (n_items, c), which are as many as before: these rows are encoded, the others copied.
-        """
-        fresh = layout.item.encode(numeric[keys], categorical[keys])
-        all_numeric, all_categorical = self.numeric.copy(), self.categorical.copy()
-        dense, codes = self.encoded.dense.copy(), self.encoded.codes.copy()
-        all_numeric[keys], all_categorical[keys] = numeric[keys], categorical[keys]
-        dense[keys], codes[keys] = fresh.dense, fresh.codes
-        return ItemTable(all_numeric, all_categorical, Encoded(dense, codes))
-
-    def rows_of(self, keys: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Row of each key; the last one for a key beyond the table."""
-        last = len(self.numeric) - 1
-        return np.where((keys >= 0) & (keys < last), keys, last).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -134,156 +59,84 @@ class Features:
 
         Column order depends on the layout alone.
 
-        at: (n,) rows of *items* that candidates read in place of their keys' own: items as they once were.
+        at: (n,) the items that candidates read in place of their own: keys of *items* again, of a table that holds
+            items as they once were.
         """
+        keys, n = queries.candidates.values, len(queries.candidates.values)
         row = owners(queries.candidates)
-        at = items.rows_of(queries.candidates.values) if at is None else at
+        at = items.rows_of(keys if at is None else at)
         user = self.layout.user.encode(queries.user_numeric, queries.user_categorical)
-        item = items.encoded.take(at)
-        user_rows = user.take(row)
-        same, near = self._crosses(queries, items, row, at)
-        pairs = _pairs(queries.shoppers, row, queries.candidates.values)
-        dense = [
-            _sources(self.layout.sources, queries, row),
-            user_rows.dense,
-            item.dense,
-            same,
-            near,
-            pairs,
-            self._closeness(queries),
-            _query(queries.shoppers)[row],
-            _known_share(pairs, row, len(queries.candidates))[row],
-        ]
-        return Encoded(np.hstack(dense).astype(np.float32), np.hstack([user_rows.codes, item.codes]).astype(np.int64))
+        numbers, gaps = items.numbers[at], self._gaps(queries)
+        widths = {
+            "sources": 4 * len(self.layout.sources) + 3,
+            "user": user.dense.shape[1],
+            "item": numbers.shape[1] - len(self.layout.near),
+            "same": len(self.layout.same),
+            "near": 2 * len(self.layout.near),
+            "pairs": pairs.WIDTH,
+            "closeness": closeness.WIDTH,
+            "query": len(_PLACEMENTS) + 3,
+            "known": 1,
+        }
+        ends = np.cumsum(list(widths.values()))
+        dense = np.empty((n, int(ends[-1])), np.float32)
+        block = {
+            name: dense[:, end - width : end] for (name, width), end in zip(widths.items(), ends.tolist(), strict=True)
+        }
+        _sources(self.layout.sources, queries, row, block["sources"])
+        block["user"][:] = user.dense[row]
+        block["item"][:] = numbers[:, : widths["item"]]
+        block["same"][:] = items.words[at] == items.word_codes(queries.user_categorical, self.layout.same)[row]
+        gap = np.nan_to_num(numbers[:, widths["item"] :] - gaps[row], nan=0.0)
+        block["near"][:, 0::2], block["near"][:, 1::2] = gap, np.abs(gap)
+        touched = pairs.columns(queries.shoppers, row, keys, block["pairs"])
+        values = self.affinities.at(queries.shoppers, queries.candidates, _CONTEXT_STRENGTH)
+        known = (keys >= 0) & (keys < self.affinities.n_items)
+        closeness.columns(values, known, queries.candidates, block["closeness"])
+        block["query"][:] = _query(queries.shoppers)[row]
+        q = len(queries.candidates)
+        share = np.bincount(row, touched, q) / np.maximum(np.diff(queries.candidates.offsets), 1)
+        block["known"][:, 0] = share[row]
+        codes = np.empty((n, user.codes.shape[1] + items.codes.shape[1]), np.int64)
+        codes[:, : user.codes.shape[1]], codes[:, user.codes.shape[1] :] = user.codes[row], items.codes[at]
+        return Encoded(dense, codes)
 
-    def _crosses(
-        self, queries: RerankQueries, items: ItemTable, row: NDArray[np.int64], at: NDArray[np.int64]
-    ) -> tuple[Float32, Float32]:
-        same = np.zeros((len(row), len(self.layout.same)), np.float32)
-        for i, (u, v) in enumerate(self.layout.same):
-            words = queries.user_categorical[:, u][row]
-            same[:, i] = (words == items.categorical[:, v][at]) & (words != "")
-        near = np.zeros((len(row), 2 * len(self.layout.near)), np.float32)
-        for i, (u, v) in enumerate(self.layout.near):
-            gap = signed_log(items.numeric[:, v][at]) - signed_log(queries.user_numeric[:, u][row])
-            near[:, 2 * i] = np.nan_to_num(gap, nan=0.0)
-            near[:, 2 * i + 1] = np.nan_to_num(np.abs(gap), nan=0.0)
-        return same, near
-
-    def _closeness(self, queries: RerankQueries) -> Float32:
-        """
-        For each method its closeness, standardised within the query, and the logarithm of the rank there; then the sum
-        and the largest of the standardised ones.
-        """
-        keys, offsets = queries.candidates.values, queries.candidates.offsets
-        methods = len(NAMES)
-        out = np.zeros((len(keys), 3 * methods + 2), np.float32)
-        for i, closeness in enumerate(self.affinities.of(queries.shoppers, _CONTEXT_STRENGTH)):
-            own = slice(offsets[i], offsets[i + 1])
-            known = (keys[own] >= 0) & (keys[own] < self.affinities.n_items)
-            if not known.any():
-                continue
-            value = closeness[:, np.where(known, keys[own], 0)] * known
-            z = standardised(value)
-            order = np.argsort(-value, axis=1, kind="stable")
-            rank = np.empty_like(order)
-            np.put_along_axis(rank, order, np.arange(value.shape[1])[None], axis=1)
-            # What a method knows nothing of shares the last place.
-            rank = np.where(value > 0, rank, value.shape[1])
-            summary = np.vstack([z.sum(0), z.max(0)])
-            out[own] = np.vstack([signed_log(value), z, np.log1p(rank), summary]).T
-        return out
+    def _gaps(self, queries: RerankQueries) -> NDArray[Any]:
+        """(q, near) the shopper's side of each difference."""
+        return signed_log(queries.user_numeric[:, [u for u, _ in self.layout.near]])
 
 
-def _meet(user: Sequence[str], item: Sequence[str], prefix: str) -> tuple[tuple[int, int], ...]:
-    by_name = {name.split("__")[-1]: i for i, name in enumerate(item)}
-    wanted = [(i, name.split("__")[-1]) for i, name in enumerate(user)]
-    return tuple(
-        (i, by_name[name.removeprefix(prefix)])
-        for i, name in wanted
-        if name.startswith(prefix) and name.removeprefix(prefix) in by_name
-    )
-
-
-def _sources(names: Sequence[str], queries: RerankQueries, row: NDArray[np.int64]) -> Float32:
+def _sources(names: Sequence[str], queries: RerankQueries, row: NDArray[np.int64], out: Float32) -> None:
     """A source's score, z-score within the query, reciprocal rank and whether it found the item; then all together."""
     n, q = len(row), len(queries.candidates)
-    found_by = np.zeros(n, np.float32)
-    fused, total_z = np.zeros(n, np.float32), np.zeros(n, np.float32)
-    columns = []
-    for name in names:
-        if name in queries.sources:
-            place = queries.sources.index(name)
-            score, rank = queries.source_scores[:, place], queries.source_ranks[:, place].astype(np.float32)
-        else:
-            score, rank = np.full(n, np.nan, np.float32), np.zeros(n, np.float32)
+    found_by, fused, total_z = np.zeros(n), np.zeros(n), np.zeros(n)
+    for i, name in enumerate(names):
+        columns = out[:, 4 * i : 4 * i + 4]
+        if name not in queries.sources:
+            columns[:], total_z = (0, -2, 0, 0), total_z - 2
+            continue
+        place = queries.sources.index(name)
+        score, rank = queries.source_scores[:, place], queries.source_ranks[:, place].astype(np.float32)
         found = np.isfinite(score)
         value = np.where(found, score, 0.0)
         count = np.maximum(np.bincount(row, found, q), 1)
-        mean = np.bincount(row, value, q) / count
-        variance = np.bincount(row, np.where(found, (value - mean[row]) ** 2, 0), q) / count
+        centred = np.where(found, value - (np.bincount(row, value, q) / count)[row], 0)
+        scale = 1 / np.sqrt(np.bincount(row, centred * centred, q) / count + 1e-9)
         # What a source did not find is worse than the worst it found: two deviations under its mean.
-        z = np.where(found, (value - mean[row]) / np.sqrt(variance[row] + 1e-9), -2.0)
+        z = np.where(found, np.clip(centred * scale[row], -5, 5), -2.0)
         reciprocal = np.where(rank > 0, _RRF_K / (_RRF_K + rank), 0.0)
-        columns += [value, np.clip(z, -5, 5), reciprocal, found]
+        columns[:, 0], columns[:, 1], columns[:, 2], columns[:, 3] = value, z, reciprocal, found
         found_by += found
         fused += reciprocal
-        total_z += np.clip(z, -5, 5)
-    return np.column_stack([*columns, found_by, fused, total_z]).astype(np.float32)
-
-
-def _pairs(shoppers: Shoppers, row: NDArray[np.int64], keys: NDArray[np.int32]) -> Float32:
-    """
-    For each candidate: log counts of looks, carts and purchases of this very item by this shopper, decayed sums,
-    days since the last of each (as a nearness in (0, 1]), the due ratio of a repeated purchase, and whether it is in
-    the context.
-    """
-    history = shoppers.history
-    who = owners(history)
-    ids, where = np.unique((row << 32) + keys.astype(np.int64), return_inverse=True)
-    own = (who << 32) + history.values.astype(np.int64)
-    at = np.minimum(np.searchsorted(ids, own), max(len(ids) - 1, 0))
-    met = (ids[at] == own) if len(ids) else np.zeros(len(own), bool)
-    at, days = at[met], np.maximum(shoppers.history_ages_s[met], 0) / np.float32(DAY_S)
-    types, m = shoppers.history_types[met], len(ids)
-    columns = []
-    for group in (_LOOKED, (common_pb2.EVENT_TYPE_ADD_TO_CART,), _BOUGHT, (common_pb2.EVENT_TYPE_IMPRESSION,)):
-        chosen = np.isin(types, group)
-        count = np.bincount(at[chosen], minlength=m)
-        last = np.full(m, _NEVER_D, np.float32)
-        np.minimum.at(last, at[chosen], days[chosen])
-        columns += [np.log1p(count), 1 / (1 + last / 7), 1 / (1 + last / 60)]
-    bought = np.isin(types, _BOUGHT)
-    for half_life_d in _HALF_LIVES_D:
-        columns.append(np.log1p(np.bincount(at[bought], np.exp2(-days[bought] / half_life_d), m)))
-    # Due: days since the last purchase over the mean days between purchases; 1 means "about now", 0 means no rhythm.
-    first, last = np.zeros(m, np.float32), np.full(m, _NEVER_D, np.float32)
-    np.maximum.at(first, at[bought], days[bought])
-    np.minimum.at(last, at[bought], days[bought])
-    count = np.bincount(at[bought], minlength=m)
-    gap = np.where(count > 1, (first - last) / np.maximum(count - 1, 1), 0)
-    columns.append(np.where(gap > 0.5, np.minimum(last / np.maximum(gap, 0.5), 4), 0))
-    context = shoppers.context
-    looked_at = np.isin(ids, (owners(context) << 32) + context.values.astype(np.int64))
-    columns.append(looked_at)
-    return np.column_stack(columns).astype(np.float32)[where]
+        total_z += z
+    out[:, -3], out[:, -2], out[:, -1] = found_by, fused, total_z
 
 
 def _query(shoppers: Shoppers) -> Float32:
     """What is the same for all candidates of a query (q, …): placement, size of history and context, time away."""
-    placements = np.column_stack([shoppers.placements == placement for placement in _PLACEMENTS])
+    placements = shoppers.placements[:, None] == _PLACEMENTS
     events = np.diff(shoppers.history.offsets)
-    away = np.full(len(shoppers), _NEVER_D, np.float32)
+    away = np.full(len(shoppers), pairs.NEVER_D, np.float32)
     np.minimum.at(away, owners(shoppers.history), np.maximum(shoppers.history_ages_s, 0) / np.float32(DAY_S))
     looked_at = np.diff(shoppers.context.offsets)
     return np.column_stack([placements, np.log1p(events), np.log1p(away), np.log1p(looked_at)]).astype(np.float32)
-
-
-def _known_share(pairs: Float32, row: NDArray[np.int64], n_queries: int) -> Float32:
-    """
-    Part of a query's candidates that the shopper touched before (q, 1): none where what was seen is left out, and then
-    all that counts is how well new things are ordered.
-    """
-    touched = (pairs[:, :9:3] > 0).any(1)
-    share = np.bincount(row, touched, n_queries) / np.maximum(np.bincount(row, minlength=n_queries), 1)
-    return share[:, None].astype(np.float32)

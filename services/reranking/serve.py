@@ -2,13 +2,14 @@
 Serves the re-ranker: features in numpy, network and trees in onnxruntime, items from Feast's online store.
 
 While Redis is down, or when there is none, the item features that training saw are used: a little old, never missing.
+The rule: a call holds one table of items, which never changes; the thread that reads the store publishes the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Protocol
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import onnxruntime
@@ -17,13 +18,16 @@ from numpy.typing import NDArray
 from protos import vocabulary
 from protos.arrays import Float32
 from protos.artefacts import Artefact
+from protos.catalogue import NO_KEY, ItemState
 from protos.feast_layout import ReadPlan
 from services.chassis import affinity
 from services.chassis.affinity import Affinities
+from services.chassis.catalogue_tail import CatalogueTail
 from services.chassis.item_matrix import ItemMatrix
-from services.chassis.model import FeatureSkew, RerankQueries, Resources
+from services.chassis.model import FeatureSkew, Gauge, RerankQueries, Resources
 from services.reranking.blend import Blends
-from services.reranking.model import KNOWN_SHARE, Features, ItemTable, Layout
+from services.reranking.items import ItemTable, Layout
+from services.reranking.model import KNOWN_SHARE, Features
 
 NETWORK_FILE = "network.onnx"
 TREES_FILE = "trees.onnx"
@@ -32,16 +36,6 @@ LAYOUT_FILE = "layout.json"
 AFFINITIES_FILE = affinity.FILE
 ITEMS_FILE = "items.npz"
 PLAN_FILE = "read_plan.json"
-
-
-class ItemFeatures(Protocol):
-    """All items' columns by key; both arrays are replaced whole when refreshed, never written into."""
-
-    @property
-    def numeric(self) -> Float32: ...
-
-    @property
-    def categorical(self) -> NDArray[np.object_]: ...
 
 
 class Reranking:
@@ -54,7 +48,7 @@ class Reranking:
         features: Features,
         learners: Mapping[str, bytes],
         blends: Blends,
-        items: ItemFeatures,
+        items: ItemTable,
     ) -> None:
         """*learners*: ONNX graphs by file name; one that has no say in *blends* may be absent."""
         self.version = version
@@ -70,8 +64,9 @@ class Reranking:
                 (TREES_FILE, blends.known.trees or blends.new.trees),
             )
         )
-        self._items, self._is_told = items, False
-        self._table = self._encode()
+        self._table = self._next = items
+        self.matrix: ItemMatrix | None = None
+        self._catalogue: CatalogueTail | None = None
 
     def rank(self, queries: RerankQueries) -> Float32:
         """How likely each candidate is wanted, (n,) float32 in (0, 1); see `Ranker`."""
@@ -79,8 +74,6 @@ class Reranking:
             raise FeatureSkew(queries.feature_digest, self.feature_digest)
         if not len(queries.candidates.values):
             return np.empty(0, np.float32)
-        if not self._is_told and self._items.numeric is not self._seen:
-            self._table = self._encode()
         rows = self._features.rows(queries, self._table)
         by_network = by_trees = np.zeros(len(rows.dense), np.float32)
         if self._network is not None:
@@ -89,30 +82,40 @@ class Reranking:
             (by_trees,) = self._trees.run(None, {"dense": rows.dense})
         return self._blends.of(by_network, by_trees, rows.dense[:, KNOWN_SHARE])
 
-    def follow(self, items: ItemMatrix) -> None:
-        """Let *items*, which this one was made with, say what changed: it is encoded in their thread, not in a call."""
-        self._is_told = True
-        items.start(listener=self._take)
+    def take(self, keys: NDArray[np.int64], numeric: Float32, categorical: NDArray[np.object_]) -> None:
+        """Items *keys* became this: encoded here, in the thread that read it, and seen after `publish`."""
+        self._next = self._next.updated(keys, numeric, categorical)
 
-    def _take(self, keys: NDArray[np.int64] | None) -> None:
-        """Items *keys* changed, None: all. One thread calls this, and calls read the table once."""
-        if keys is None:
-            self._table = self._encode()
-        else:
-            now = self._items.numeric, self._items.categorical
-            self._table = self._table.updated(self._features.layout, keys, *now)
+    def publish(self) -> None:
+        """From now on calls rank by all that was taken; each reads the table once."""
+        self._table = self._next
 
-    def _encode(self) -> ItemTable:
-        # Encoded once a refresh instead of once a call: items change by the minute, calls come by the millisecond.
-        self._seen = self._items.numeric
-        return ItemTable.of(self._features.layout, self._seen, self._items.categorical)
+    def follow(self, matrix: ItemMatrix, redis_url: str) -> None:
+        """Let *matrix*, which holds what this one was made with, say what changes, and the catalogue what comes."""
+        self.matrix = matrix
+        matrix.start(follower=self)
+        self._catalogue = CatalogueTail(redis_url, partial(_know, matrix), _forget_nothing)
+        self._catalogue.start()
 
+    def close(self) -> None:
+        """End what `follow` began."""
+        if self._catalogue is not None and self.matrix is not None:
+            self._catalogue.stop()
+            self.matrix.stop()
 
-class Snapshot:
-    """The item features as training saw them."""
-
-    def __init__(self, numeric: Float32, categorical: NDArray[np.object_]) -> None:
-        self.numeric, self.categorical = numeric, categorical
+    def gauges(self) -> tuple[Gauge, ...]:
+        """How old the items' features are at most, and how many items have any."""
+        matrix = self.matrix
+        if matrix is None:
+            return ()
+        return (
+            Gauge(
+                "tutti_service_item_features_age_seconds",
+                "Seconds since every item's features were read; +Inf before the first time",
+                lambda: math.inf if (age_s := matrix.age_s) is None else age_s,
+            ),
+            Gauge("tutti_service_items", "Keys that the item features cover", lambda: float(len(matrix))),
+        )
 
 
 def load(artefact: Artefact, resources: Resources) -> Reranking:
@@ -121,21 +124,28 @@ def load(artefact: Artefact, resources: Resources) -> Reranking:
     layout = Layout.from_json(artefact.json(LAYOUT_FILE))
     affinities = Affinities.of_arrays(artefact.arrays(AFFINITIES_FILE))
     stored = artefact.arrays(ITEMS_FILE)
-    snapshot = Snapshot(stored["numeric"], stored["categorical"].astype(object))
+    numeric, categorical = stored["numeric"], stored["categorical"].astype(object)
     blends = Blends.from_json(artefact.json(BLEND_FILE))
     learners = {
         name: artefact.file(name).read_bytes() for name in (NETWORK_FILE, TREES_FILE) if name in artefact.manifest.files
     }
     features = Features(layout, affinities)
-    if resources.redis_url is None:
-        return Reranking(artefact.version, plan, features, learners, blends, snapshot)
-    matrix = _live(plan, snapshot, resources.data, resources.redis_url)
-    reranking = Reranking(artefact.version, plan, features, learners, blends, matrix)
-    reranking.follow(matrix)
+    table = ItemTable.of(layout, numeric, categorical)
+    reranking = Reranking(artefact.version, plan, features, learners, blends, table)
+    if resources.redis_url is not None:
+        # The vocabulary may have grown since training, and grows on.
+        ids = vocabulary.read(resources.data / vocabulary.FILE_NAME)
+        matrix = ItemMatrix(plan, ids, resources.redis_url, snapshot=(numeric, categorical))
+        reranking.follow(matrix, resources.redis_url)
     return reranking
 
 
-def _live(plan: ReadPlan, snapshot: Snapshot, data: Path, redis_url: str) -> ItemMatrix:
-    """The item matrix, not reading yet; the vocabulary may have grown since training."""
-    ids = vocabulary.read(data / vocabulary.FILE_NAME)
-    return ItemMatrix(plan, ids, redis_url, snapshot=(snapshot.numeric, snapshot.categorical))
+def _know(matrix: ItemMatrix, states: Sequence[ItemState]) -> None:
+    """Tell *matrix* the keys of items that came since training."""
+    for state in states:
+        if state.key != NO_KEY:
+            matrix.know(state.item_id, state.key)
+
+
+def _forget_nothing() -> None:
+    """A key, once given, is never given to another item, so what is known of keys stays true when Redis begins anew."""

@@ -25,9 +25,10 @@ from services.chassis.model import Fitted, RerankQueries
 from services.reranking import lists, trees
 from services.reranking.blend import Blends
 from services.reranking.encoding import Encoder
+from services.reranking.items import ItemTable, Layout
 from services.reranking.judging import Opinions, chosen, equal_say
 from services.reranking.lists import Lists
-from services.reranking.model import Features, ItemTable, Layout
+from services.reranking.model import Features
 from services.reranking.network import CrossNetwork, write_onnx
 from services.reranking.serve import (
     AFFINITIES_FILE,

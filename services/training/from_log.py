@@ -181,7 +181,7 @@ def _lesson(lists: Sequence[_List], closeness: Affinities, dataset: Dataset) -> 
     rows = []
     for one, start in zip(lists, starts, strict=False):
         at = _places(one.made.item_keys, one.made.queries.candidates.values)
-        # Behind the last row the table has one in which everything is missing (ItemTable); these are not learnt from.
+        # Behind the last item the table knows nothing, so everything is missing (ItemTable); these are not learnt from.
         rows.append(np.where(at >= 0, start + at, starts[-1]))
     return Lesson(
         together(queries),

@@ -224,7 +224,7 @@ def test_the_item_matrix_holds_what_the_store_holds(store, plan: ReadPlan, redis
     expected = directly(redis_url, plan.item, ids, time.time())
     assert n_found == 40
     np.testing.assert_array_equal(matrix.numeric[expected.found], expected.numeric[expected.found])
-    # What the store does not know stays as training saw it; the old arrays are untouched.
+    # What the store does not know stays as training saw it; what was looked at before is untouched.
     np.testing.assert_array_equal(matrix.numeric[~expected.found], np.full((4, 2), 99))
     assert matrix.categorical[:, 0].tolist() == ["then"] * 2 + expected.categorical[2:42, 0].tolist() + ["then"] * 2
     assert (before == 99).all()

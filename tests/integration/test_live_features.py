@@ -146,26 +146,40 @@ async def test_an_event_counts_in_its_users_and_its_items_row(shop, redis_url, c
     assert (await look(client)).features_s == 0.0
 
 
+class Told:
+    """A follower that notes the keys of each publishing."""
+
+    def __init__(self):
+        self.taken, self.published = set(), []
+
+    def take(self, keys, numeric, categorical):
+        self.taken |= set(keys.tolist())
+
+    def publish(self):
+        if self.taken:
+            self.published.append(self.taken)
+        self.taken = set()
+
+
 async def test_the_item_matrix_reads_what_changed_and_tells_which(shop, redis_url, client):
     seed(shop, redis_url)
     plan, ids = features.compile_plan(shop), vocabulary.read(shop / vocabulary.FILE_NAME)
-    told = []
-    matrix = ItemMatrix(plan, ids, redis_url)
-    matrix.start(every_s=600, listener=told.append)
+    told, matrix = Told(), ItemMatrix(plan, ids, redis_url)
+    matrix.start(every_s=600, follower=told)
     try:
         before, column = matrix.numeric, plan.item.numeric.index("item_activity__views_7d")
         async with following(redis_url, shop):
             await send(client, shop, {"user_id": "u", "item_id": ids[3]})
 
             async def has_changed():
-                return matrix.numeric is not before and len(told) > 1
+                return 3 in told.published[-1]
 
             await until(has_changed)
     finally:
         matrix.stop()
 
-    assert told[0] is None
-    assert told[1].tolist() == [3]
+    assert told.published[0] == set(range(len(ids)))
+    assert told.published[-1] == {3}
     assert matrix.numeric[3, column] == np.nan_to_num(before[3, column]) + 1
     others = np.arange(len(ids)) != 3
     np.testing.assert_array_equal(matrix.numeric[others], before[others])

@@ -8,6 +8,7 @@ from protos.tutti.v1 import common_pb2
 from services.chassis.affinity import IMPERSONAL, NAMES, TABLES, Affinities, Demand, Peers, Table, standardised
 from services.chassis.model import Shoppers
 from services.training import affinity
+from tests.support.dense_closeness import spread
 from tests.support.small_dataset import PURCHASE, UNTOUCHED, a_dataset
 
 DATASET = a_dataset()
@@ -26,6 +27,22 @@ def shopper(history, context=(), placement=common_pb2.PLACEMENT_HOME, ages_d=Non
 def closeness(who, learnt=LEARNT):
     (rows,) = learnt.of(who, 10.0)
     return dict(zip(NAMES, rows, strict=True))
+
+
+def some_affinities(cosine=None, peers=None, demand=None):
+    """One thing given, and nothing known by any other method."""
+    n_items = 4 if demand is not None else 3
+    keys, strengths = np.empty(0, np.int32), np.empty(0, np.float32)
+    nothing = Table(np.zeros(n_items + 1, np.int64), keys, strengths)
+    nobody = Peers(
+        np.ones(n_items, np.float32), nothing.offsets, keys, strengths, np.zeros(1, np.int64), keys, strengths, 1
+    )
+    zeros = np.zeros(n_items, np.float32)
+    return Affinities(
+        dict.fromkeys(TABLES, nothing) | ({"cosine": cosine} if cosine else {}),
+        peers or nobody,
+        demand or Demand(zeros, np.full(n_items, -1, np.int32), zeros),
+    )
 
 
 @pytest.mark.parametrize("method", ["cosine", "linear", "basket", "text", "peers"])
@@ -58,8 +75,11 @@ def test_a_category_brings_what_is_wanted_in_it_and_nothing_else():
         share=np.array([0.75, 0.25, 1.0, 0.0], np.float32),
     )
 
-    assert demand.within(np.array([1]), np.array([2.0], np.float32)).tolist() == [1.5, 0.5, 0, 0]
-    assert demand.within(np.array([3]), np.array([2.0], np.float32)).tolist() == [0, 0, 0, 0]
+    learnt = some_affinities(demand=demand)
+
+    # A purchase counts 5.
+    assert closeness(shopper([1]), learnt)["category"].tolist() == [3.75, 1.25, 0, 0]
+    assert closeness(shopper([3]), learnt)["category"].tolist() == [0, 0, 0, 0]
 
 
 def test_a_method_that_is_not_asked_stays_silent():
@@ -154,7 +174,10 @@ def test_a_half_life_of_no_method_is_refused():
 def test_a_table_adds_up_weight_times_strength():
     table = Table(np.array([0, 2, 3, 3]), np.array([1, 2, 0], np.int32), np.array([0.5, 0.25, 0.5], np.float32))
 
-    assert table.spread(np.array([0, 1]), np.array([2.0, 1.0], np.float32)).tolist() == [0.5, 1.0, 0.5]
+    close = closeness(shopper([0, 1], ages_d=[0, 60]), some_affinities(cosine=table))["cosine"]
+
+    # A purchase counts 5, and half as much when it is one half-life older than the newest.
+    assert close.tolist() == [1.25, 2.5, 1.25]
 
 
 def test_only_the_peers_most_alike_have_a_say():
@@ -169,7 +192,7 @@ def test_only_the_peers_most_alike_have_a_say():
         most=1,
     )
 
-    wanted = peers.spread(np.array([0]), np.array([2.0], np.float32))
+    wanted = closeness(shopper([0]), some_affinities(peers=peers))["peers"]
 
     assert wanted.tolist() == pytest.approx([0.0, 0.0, 0.45])
 
@@ -198,9 +221,7 @@ def test_the_linear_model_is_the_closed_form():
     inverse = np.linalg.inv(rows.T @ rows + 30.0 * np.eye(6))
     expected = -inverse / np.diag(inverse)
     np.fill_diagonal(expected, 0)
-    np.testing.assert_allclose(
-        table.spread(np.array([2]), np.ones(1, np.float32)), np.maximum(expected[2], 0), atol=1e-6
-    )
+    np.testing.assert_allclose(spread(table, [2], [1.0]), np.maximum(expected[2], 0), atol=1e-6)
 
 
 def test_what_comes_after_the_moment_changes_nothing():

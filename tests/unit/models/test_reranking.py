@@ -11,7 +11,8 @@ from services.chassis.model import RerankQueries, Shoppers
 from services.reranking import trees
 from services.reranking.blend import Blend, calibrated, expected_calibration_error, mixed
 from services.reranking.encoding import Encoder
-from services.reranking.model import Features, ItemTable, Layout
+from services.reranking.items import ItemTable, Layout
+from services.reranking.model import Features
 from services.reranking.network import CrossNetwork, write_onnx
 from services.training import affinity
 from tests.support.small_dataset import a_dataset

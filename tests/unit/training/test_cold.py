@@ -5,6 +5,7 @@ import pytest
 
 from services.chassis.affinity import Table
 from services.training import cold
+from tests.support.dense_closeness import spread
 from tests.support.small_dataset import UNTOUCHED, a_dataset
 
 # Words: 0 and 1 speak for 3, 0 stronger; 3 is the cold one. 2 is like nobody.
@@ -47,7 +48,7 @@ def test_what_speaks_for_the_look_alikes_speaks_for_the_cold_item():
     behaviour = Table(np.array([0, 0, 0, 2, 2]), np.array([0, 1], np.int32), np.array([1.0, 0.5], np.float32))
 
     table = cold.extended(behaviour, ALIKE)
-    heard = table.spread(np.array([2]), np.ones(1, np.float32))
+    heard = spread(table, [2], [1.0])
 
     assert heard == pytest.approx([1.0, 0.5, 0, (0.8 + 0.5 * 0.4) / 2.2])
     assert np.diff(table.offsets).tolist() == [0, 0, 3, 0]
