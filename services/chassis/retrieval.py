@@ -7,44 +7,45 @@ The rule: whatever the index proposes, `exclude` and `within` are obeyed here, o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from protos.arrays import Float32, Rows
 from protos.artefacts import Artefact
+from services.chassis.index_choice import Cells, Index, choose
 from services.chassis.model import Candidates, GenerateQueries
 
 VECTORS_FILE = "item_vectors.npy"
 KEYS_FILE = "item_keys.npy"
-INDEX_FILE = "index.faiss"
-
-# Exact up to here, HNSW above. Derived: one thread streams a flat index of 100 k × 64 float32 (25 MB) in a few
-# milliseconds, a tenth of a 100 ms budget; beyond that it would grow with the catalogue, and HNSW does not.
-EXACT_UP_TO = 100_000
-# Borrowed from FAISS's own guidance for recall above 0.95: 32 links, construction 200, search 128.
-_HNSW_LINKS, _HNSW_CONSTRUCTION, _HNSW_SEARCH = 32, 200, 128
+CELLS_FILE = "cells.npz"
 
 
-def write_index(out: Path, vectors: Float32, keys: NDArray[np.int32], prefix: str = "") -> None:
+def write_index(
+    out: Path,
+    vectors: Float32,
+    keys: NDArray[np.int32],
+    prefix: str = "",
+    towers: Float32 | None = None,
+    seed: int = 7,
+) -> dict[str, float]:
     """
-    Write item *vectors* (n, d) and the item *keys* (n,) they belong to; above EXACT_UP_TO items the index too.
+    Write item *vectors* (n, d) and the item *keys* (n,) they belong to; the cells they are searched by where that pays.
 
-    *prefix* goes before the files' names, for an artefact with more than one index.
+    Args:
+        prefix: goes before the files' names, for an artefact with more than one index.
+        towers: (q, d) queries as serving will make them, to measure with; None: made of items.
 
-    A flat index is its vectors, so only HNSW, which is slow to build, is a file of its own.
+    Returns:
+        What was chosen and measured, for the manifest: `index_choice.choose`.
     """
-    np.save(out / f"{prefix}{VECTORS_FILE}", np.ascontiguousarray(vectors, np.float32), allow_pickle=False)
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    np.save(out / f"{prefix}{VECTORS_FILE}", vectors, allow_pickle=False)
     np.save(out / f"{prefix}{KEYS_FILE}", keys.astype(np.int32), allow_pickle=False)
-    if len(keys) > EXACT_UP_TO:
-        # One thread: insertion order decides the graph, and an artefact must come out the same twice.
-        faiss.omp_set_num_threads(1)
-        index = faiss.IndexHNSWFlat(vectors.shape[1], _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = _HNSW_CONSTRUCTION
-        index.add(np.ascontiguousarray(vectors, np.float32))
-        faiss.write_index(index, str(out / f"{prefix}{INDEX_FILE}"))
+    cells, figures = choose(vectors, towers, seed)
+    if cells is not None:
+        cells.save(out / f"{prefix}{CELLS_FILE}")
+    return {f"{prefix}{name}": figure for name, figure in figures.items()}
 
 
 class VectorIndex:
@@ -54,17 +55,11 @@ class VectorIndex:
     vectors  (n, d) float32; keys (n,) int32, the items that can be found; d may be 0 only when n is 0
     """
 
-    def __init__(self, vectors: Float32, keys: NDArray[np.int32], index: faiss.Index | None = None) -> None:
-        faiss.omp_set_num_threads(1)
+    def __init__(self, vectors: Float32, keys: NDArray[np.int32], cells: Cells | None = None) -> None:
+        """*cells*: what `index_choice.choose` chose; None searches exactly."""
         self.vectors = np.ascontiguousarray(vectors, np.float32)
         self.keys = keys
-        if index is None:
-            index = faiss.IndexFlatIP(max(self.vectors.shape[1], 1))
-            if len(keys):
-                index.add(self.vectors)
-        else:
-            faiss.ParameterSpace().set_index_parameter(index, "efSearch", _HNSW_SEARCH)
-        self._index = index
+        self._index = Index(self.vectors, cells)
         # key → row of `vectors`, -1 for a key that has none
         self._row_of = np.full(int(keys.max()) + 1 if len(keys) else 0, -1, np.int64)
         self._row_of[keys] = np.arange(len(keys))
@@ -72,10 +67,10 @@ class VectorIndex:
     @classmethod
     def load(cls, artefact: Artefact, prefix: str = "") -> VectorIndex:
         """Read what `write_index` wrote under the same *prefix*."""
-        index = None
-        if f"{prefix}{INDEX_FILE}" in artefact.manifest.files:
-            index = faiss.read_index(str(artefact.file(f"{prefix}{INDEX_FILE}")))
-        return cls(artefact.array(f"{prefix}{VECTORS_FILE}"), artefact.array(f"{prefix}{KEYS_FILE}"), index)
+        cells = None
+        if (name := f"{prefix}{CELLS_FILE}") in artefact.manifest.files:
+            cells = Cells.of_arrays(artefact.arrays(name))
+        return cls(artefact.array(f"{prefix}{VECTORS_FILE}"), artefact.array(f"{prefix}{KEYS_FILE}"), cells)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -109,9 +104,7 @@ class VectorIndex:
         rows = np.flatnonzero(searched)
         if len(rows):
             wanted = int((queries.counts[rows] + excluded[rows]).max())
-            scores, places = self._index.search(
-                np.ascontiguousarray(towers[rows], np.float32), min(wanted, len(self)), params=self._only(alive)
-            )
+            scores, places = self._index.search(towers[rows], wanted, alive)
         place = {int(row): i for i, row in enumerate(rows)}
         for i in range(len(queries.shoppers)):
             if i in place:
@@ -130,17 +123,6 @@ class VectorIndex:
         return Candidates(
             Rows.of([keys for keys, _ in found]), np.concatenate([s for _, s in found] or [np.empty(0, np.float32)])
         )
-
-    def _only(self, alive: NDArray[np.bool_] | None) -> Any:
-        """What tells the index to leave the other rows out; nothing in most cases, which is free."""
-        if alive is None:
-            return None
-        # Its types are those of C++; Python's wrappers take arrays and names.
-        library: Any = faiss
-        among = library.IDSelectorBitmap(np.packbits(alive, bitorder="little"))
-        if isinstance(self._index, library.IndexHNSW):
-            return library.SearchParametersHNSW(sel=among, efSearch=_HNSW_SEARCH)
-        return library.SearchParameters(sel=among)
 
     @staticmethod
     def _finish(

@@ -92,6 +92,23 @@ class Solver:
     frequency_exponent: float
     n: int
 
+    @classmethod
+    def of(cls, factors: Float32, borrowed: NDArray[np.integer], parameters: Parameters) -> Solver:
+        """
+        The solver over items' *factors* (n_items, d).
+
+        Args:
+            borrowed: keys whose factors are their look-alikes': they are folded in, and no side of the formula.
+        """
+        learnt = np.delete(factors, borrowed, axis=0)
+        return cls(
+            gram=np.float32(parameters.unobserved_weight) * (learnt.T @ learnt),
+            unobserved_weight=parameters.unobserved_weight,
+            regularisation=parameters.regularisation,
+            frequency_exponent=parameters.frequency_exponent,
+            n=len(factors),
+        )
+
     def ridge(self, lengths: NDArray[np.integer]) -> Float32:
         """λ·(|row| + α₀·n)^ν for rows of these lengths (q,) float32."""
         scaled = (lengths + self.unobserved_weight * self.n) ** self.frequency_exponent

@@ -198,7 +198,26 @@ class Following:
         return scores
 
 
-def write(out: Path, graph: bytes, vectors: Float32, keys: NDArray[np.int32]) -> None:
-    """Write the network and its embeddings into *out*."""
+def write(
+    out: Path,
+    graph: bytes,
+    vectors: Float32,
+    keys: NDArray[np.int32],
+    shoppers: Shoppers | None = None,
+    seed: int = 7,
+) -> dict[str, float]:
+    """
+    Write the network and its embeddings into *out*.
+
+    Args:
+        shoppers: whose states the index is measured with.
+
+    Returns:
+        As `retrieval.write_index`.
+    """
     (out / NETWORK_FILE).write_bytes(graph)
-    write_index(out, vectors, keys, INDEX_PREFIX)
+    states = None
+    if shoppers is not None:
+        states, speaks = SequenceModel(graph, VectorIndex(vectors, keys)).states(shoppers)
+        states = states[speaks]
+    return write_index(out, vectors, keys, INDEX_PREFIX, states, seed)

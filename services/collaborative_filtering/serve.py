@@ -58,14 +58,7 @@ class CollaborativeFiltering:
         # Dense by key: the vocabulary is one number an item, so gathering needs no second look-up.
         self._factors = np.zeros((affinities.n_items, index.vectors.shape[1]), np.float32)
         self._factors[index.keys] = index.vectors
-        learnt = np.delete(self._factors, mapped, axis=0)
-        self._solver = Solver(
-            gram=np.float32(parameters.unobserved_weight) * (learnt.T @ learnt),
-            unobserved_weight=parameters.unobserved_weight,
-            regularisation=parameters.regularisation,
-            frequency_exponent=parameters.frequency_exponent,
-            n=affinities.n_items,
-        )
+        self._solver = Solver.of(self._factors, mapped, parameters)
 
     def generate(self, queries: GenerateQueries) -> Candidates:
         """The best by the blend; an empty row for a shopper nothing is known of."""

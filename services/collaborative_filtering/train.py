@@ -17,13 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from protos import needs
-from protos.arrays import Float32
+from protos.arrays import Float32, Rows
+from protos.tutti.v1 import common_pb2
+from services.chassis import index_choice
 from services.chassis.affinity import FILE, Table
-from services.chassis.model import Fitted
+from services.chassis.model import Fitted, Shoppers
 from services.chassis.retrieval import VectorIndex, write_index
 from services.chassis.signals import DAY_S, STRENGTH, strengths
 from services.collaborative_filtering import choice, sequence, sequence_train
-from services.collaborative_filtering.model import EQUAL, METHODS, WEIGHTS_OF, Parameters
+from services.collaborative_filtering.model import EQUAL, METHODS, WEIGHTS_OF, Parameters, Solver, user_vectors
 from services.collaborative_filtering.sequence import SequenceModel
 from services.collaborative_filtering.serve import MAPPED_FILE, CollaborativeFiltering
 from services.training import affinity, cold, lessons
@@ -55,7 +57,9 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
     affinities = affinity.learn(dataset, affinity.Parameters(**used.affinity))
     factors, mapped = with_cold(factors, dataset, affinities.tables["text"])
     findable = np.union1d(known, mapped)
-    write_index(out, factors[findable], findable.astype(np.int32))
+    asking = likely_shoppers(dataset, seed)
+    towers, speaks = user_vectors(Solver.of(factors, mapped, used), factors, asking, used)
+    index = write_index(out, factors[findable], findable.astype(np.int32), towers=towers[speaks], seed=seed)
     np.save(out / MAPPED_FILE, mapped, allow_pickle=False)
     affinities.save(out / FILE)
     metrics = {
@@ -63,12 +67,13 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
         "items_with_factors": float(len(known)),
         "items_with_borrowed_factors": float(len(mapped)),
         "fit_error": loss,
+        **index,
         **needs.figures("interactions", 1, len(keys)),
         **needs.figures("lists_to_weigh_its_methods_by", choice.LEAST_LISTS, is_met=tuple(used.weights) != EQUAL),
     }
     if used.sequence:
         learnt = sequence_train.learn(dataset, factors, seed, TRAINING)
-        sequence.write(out, learnt.graph, learnt.vectors, learnt.keys)
+        metrics |= sequence.write(out, learnt.graph, learnt.vectors, learnt.keys, asking, seed)
         metrics |= {"sequence_guesses": float(learnt.guesses), "sequence_loss": learnt.loss}
     return Fitted(asdict(used), metrics)
 
@@ -146,6 +151,20 @@ def choose(
         if verdict.is_taken:
             chosen |= {name: choice.weights_of(lists, choice.methods_on(name)), "sequence": True}
     return {**chosen, "sequence_trial": trial}
+
+
+def likely_shoppers(dataset: Dataset, seed: int) -> Shoppers:
+    """Who may ask tomorrow: shoppers by how much they did, every other one of them on the page of some item."""
+    rng = np.random.default_rng(seed)
+    events = rng.integers(0, len(dataset), index_choice.QUERIES) if len(dataset) else np.empty(0, np.int64)
+    on_page = np.arange(len(events)) % 2 == 1
+    seen = rng.permutation(dataset.keys[events])
+    return dataset.shoppers(
+        dataset.users[events],
+        np.full(len(events), dataset.until_us),
+        Rows.of([seen[i : i + 1] if is_on_page else seen[:0] for i, is_on_page in enumerate(on_page)]),
+        np.where(on_page, common_pb2.PLACEMENT_ITEM, common_pb2.PLACEMENT_HOME).astype(np.uint8),
+    )
 
 
 def with_cold(factors: Float32, dataset: Dataset, text: Table) -> tuple[Float32, NDArray[np.int32]]:

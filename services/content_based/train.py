@@ -45,9 +45,10 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
     encoder.save(out)
     vectors = encoder.vectors(items)
     known = np.flatnonzero(np.abs(vectors).sum(1) > 0)
-    write_index(out, vectors[known], known.astype(np.int32))
+    # Measured with items for shoppers: what is fitted here must not depend on events.
+    index = write_index(out, vectors[known], known.astype(np.int32), seed=seed)
     said = {"items_with_vectors": float(len(known)), "dimensions": float(vectors.shape[1])}
-    return Fitted(asdict(used), {**said, **needs.figures("items_with_vectors", 1, len(known))})
+    return Fitted(asdict(used), {**said, **index, **needs.figures("items_with_vectors", 1, len(known))})
 
 
 def described(items: Items) -> Described:
