@@ -1,6 +1,6 @@
 # Thin: each target calls one command of the project's own. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all faults nemesis load fault-shop check lock proto clean setup setup-dev
+.PHONY: help demo test test-all faults nemesis load benchmark fault-shop check lock proto clean setup setup-dev
 
 PORT ?= 8000
 # Order in which the tests run; a fixed one, so that a red run is red again. `make test SEED=7` shuffles otherwise.
@@ -41,6 +41,10 @@ nemesis: fault-shop ## Ten minutes of random faults; SEED=7 plays others
 load: $(if $(filter $(FAULT_SHOP),$(DATA)),fault-shop,setup-dev) ## Two minutes of shoppers up to the breaking point; SHAPE=burst MINUTES=1 RATE=40 DATA=DIR
 	$(BIN)/python -m loadtests.shoppers --data $(DATA) --shape $(SHAPE) --minutes $(MINUTES) --rate $(RATE) \
 		--report .tutti/load/$(SHAPE).html
+
+benchmark: setup-dev ## Time the functions every request goes through; ARGS="--benchmark-compare" against the last
+	$(BIN)/python -m pytest tests/benchmarks -q -p no:randomly --benchmark-enable --benchmark-autosave \
+		--benchmark-storage file://.tutti/benchmarks --benchmark-columns min,median,iqr,rounds $(ARGS)
 
 fault-shop: setup-dev
 	@test -f $(FAULT_SHOP)/dataset.json || $(BIN)/tutti data synth --out $(FAULT_SHOP) --shoppers 300 --items 250 --days 120
