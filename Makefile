@@ -1,6 +1,6 @@
 # Thin: each target calls one command of the project's own. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all faults nemesis fault-shop check lock proto clean setup setup-dev
+.PHONY: help demo test test-all faults nemesis load benchmark fault-shop check lock proto clean setup setup-dev
 
 PORT ?= 8000
 # Order in which the tests run; a fixed one, so that a red run is red again. `make test SEED=7` shuffles otherwise.
@@ -8,6 +8,12 @@ SEED ?= 1
 
 # A shop of its own for the fault matrix: small, so that training takes a minute and its models answer in milliseconds.
 FAULT_SHOP ?= .tutti/fault-shop
+
+# What `make load` does; docs/load-testing.md says what the shapes are for.
+DATA ?= $(FAULT_SHOP)
+SHAPE ?= step
+MINUTES ?= 2
+RATE ?= 20
 
 # The first Python that runs and is new enough; a shim that only says it is not installed does not run.
 PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -31,6 +37,14 @@ faults: fault-shop ## The whole fault matrix; the report goes to docs/results/
 
 nemesis: fault-shop ## Ten minutes of random faults; SEED=7 plays others
 	$(BIN)/python -m loadtests.faults.nemesis --data $(FAULT_SHOP) --seed $(SEED)
+
+load: $(if $(filter $(FAULT_SHOP),$(DATA)),fault-shop,setup-dev) ## Two minutes of shoppers up to the breaking point; SHAPE=burst MINUTES=1 RATE=40 DATA=DIR
+	$(BIN)/python -m loadtests.shoppers --data $(DATA) --shape $(SHAPE) --minutes $(MINUTES) --rate $(RATE) \
+		--report .tutti/load/$(SHAPE).html
+
+benchmark: setup-dev ## Time the functions every request goes through; ARGS="--benchmark-compare" against the last
+	$(BIN)/python -m pytest tests/benchmarks -q -p no:randomly --benchmark-enable --benchmark-autosave \
+		--benchmark-storage file://.tutti/benchmarks --benchmark-columns min,median,iqr,rounds $(ARGS)
 
 fault-shop: setup-dev
 	@test -f $(FAULT_SHOP)/dataset.json || $(BIN)/tutti data synth --out $(FAULT_SHOP) --shoppers 300 --items 250 --days 120

@@ -40,7 +40,7 @@ SHARES: Mapping[Kind, float] = {Kind.HOME: 0.2, Kind.HOME_FRESH: 0.5, Kind.ITEM:
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """Who may ask for what. *users* come by Zipf's law in this order; exponent of `loadtests/locustfile.py`."""
+    """Who may ask for what. *users* come by Zipf's law in this order; exponent of `loadtests/shoppers/zipf.py`."""
 
     users: tuple[str, ...]
     items: tuple[str, ...]
