@@ -116,9 +116,8 @@ class Arrangement:
         A ranking is the caller's own list: it is ordered and otherwise left alone.
         """
         if query.only_keys:
-            return Selected(slots(ranked.take(np.arange(min(query.count, len(ranked))))))
-        head = ranked.take(np.arange(min(query.count, len(ranked))))
-        plain = self._filled(query, user, slots(head), query.count, terms.visible)
+            return Selected(slots(ranked.head(query.count)))
+        plain = self._filled(query, user, slots(ranked.head(query.count)), query.count, terms.visible)
         if self._stands(query, user, plain, terms.rules):
             return Selected(plain)
         pins = self._pins(query, user, terms)

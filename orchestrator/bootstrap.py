@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -26,6 +27,7 @@ import numpy as np
 from orchestrator.adapters import catalogue as catalogues
 from orchestrator.adapters import redis_client
 from orchestrator.adapters.catalogue_mirror import CatalogueMirror
+from orchestrator.adapters.coalescer import Asks, Coalescer, Joining, Method, alone
 from orchestrator.adapters.event_loop import LoopWatch
 from orchestrator.adapters.feast_reader import FeastRedisReader
 from orchestrator.adapters.grpc_channel import is_ready, open_channel
@@ -40,6 +42,7 @@ from orchestrator.adapters.redis_slates import RedisSlates
 from orchestrator.adapters.rules_file import RulesError, RulesFile, bound
 from orchestrator.adapters.shop_clock import shop_clock
 from orchestrator.adapters.user_reader import RedisUserReader
+from orchestrator.core.coalescing import Lane, LanePolicy
 from orchestrator.core.model import Diversity, Level, Placement, Query
 from orchestrator.core.rules import NO_RULES, Rule, Rulebook
 from orchestrator.degradation import Degradation
@@ -165,6 +168,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
                     lambda: catalogue.size,
                     catalogue.digest,
                     now,
+                    _joining(settings, source.name, told),
                 )
                 for source in settings.sources
             ),
@@ -173,6 +177,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
                 _channels(stack, channels, settings.reranker.name, settings.reranker.targets),
                 plan.digest if plan is not None else "",
                 now,
+                _joining(settings, settings.reranker.name, told),
             ),
             features=given.features or await _user_reader(stack, plan, settings.redis.url, now),
             slates=given.slates or await _slates(stack, settings.redis.url),
@@ -285,10 +290,28 @@ def _channels(
 
 def _know_dependencies(guard: Guard, settings: Settings, opened: Mapping[str, Sequence[grpc.aio.Channel]]) -> None:
     """Tell the guard which replicas each dependency has, and how to see whether one is up."""
-    caps_s = {source.name: settings.stages.retrieve.cap_ms / 1000 * source.share for source in settings.sources}
-    caps_s[settings.reranker.name] = settings.stages.rerank.cap_ms / 1000
+    caps_s = _caps_s(settings)
     for name, channels in opened.items():
         guard.dependency(name, caps_s[name], len(channels), partial(_is_up, channels))
+
+
+def _caps_s(settings: Settings) -> dict[str, float]:
+    """Model service → the longest a call to it may ever take."""
+    caps_s = {source.name: settings.stages.retrieve.cap_ms / 1000 * source.share for source in settings.sources}
+    caps_s[settings.reranker.name] = settings.stages.rerank.cap_ms / 1000
+    return caps_s
+
+
+def _joining(settings: Settings, name: str, told: Metrics) -> Joining[Any, Any]:
+    """Whether what concurrent requests ask of *name* shares a call."""
+    if not settings.coalesce:
+        return alone
+    policy, observe = LanePolicy.of_cap(_caps_s(settings)[name]), told.batch_queries.labels(name).observe
+
+    def joined(method: Method[Any, Any]) -> Asks[Any, Any]:
+        return Coalescer(method, Lane(policy), observe)
+
+    return joined
 
 
 def _is_up(channels: Sequence[grpc.aio.Channel], replica: int) -> bool:
@@ -421,6 +444,18 @@ def _made_by(settings: Settings, catalogue: Catalogue) -> str:
     for name in [source.name for source in settings.sources] + [settings.reranker.name]:
         versions.append(artefacts.read_aliases(settings.data.path / "models", name).get(ARM, ""))
     made_of = settings.model_dump_json(
-        exclude={"edge", "admission", "guard", "ladder", "redis", "events", "retention", "log", "budget", "stages"}
+        exclude={
+            "coalesce",
+            "edge",
+            "admission",
+            "guard",
+            "ladder",
+            "redis",
+            "events",
+            "retention",
+            "log",
+            "budget",
+            "stages",
+        }
     )
     return hashlib.sha256("\n".join([made_of, catalogue.digest, *versions]).encode()).hexdigest()[:16]

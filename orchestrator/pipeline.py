@@ -300,7 +300,7 @@ class Pipeline:
         settings = self._settings.reranker
         wanted = settings.narrow_candidates if self.rung >= Rung.NARROW else settings.candidates
         limit = max(wanted, len(query.only_keys))
-        head = candidates.take(np.arange(min(limit, len(candidates))))
+        head = candidates.head(limit)
         outcome = await self._parts.guard.call(
             settings.name,
             self._settings.stages.rerank,

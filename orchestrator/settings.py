@@ -28,6 +28,7 @@ DEFAULTS = Path(__file__).with_name("defaults.toml")
 PREFIX = "TUTTI_"
 LEAST_CALL_MS = MIN_USEFUL_S * 1000
 _NOT_SETTINGS = {"TUTTI_CONFIG", "TUTTI_HOME", "TUTTI_DATA", "TUTTI_FEATURE_REPO", "TUTTI_DEFAULTS"}
+_OF_NO_SECTION = {"TUTTI_COALESCE"}
 
 
 class SettingsError(Exception):
@@ -252,6 +253,7 @@ class Log(_Section):
 class Settings(_Section):
     """The whole tree. A section's fields are explained, with what happens at the extremes, in defaults.toml."""
 
+    coalesce: bool
     data: Data
     edge: Edge
     admission: Admission
@@ -420,7 +422,9 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """TUTTI_REDIS__URL=… → {"redis": {"url": …}}; values are TOML where they parse, else plain strings."""
     tree: dict[str, Any] = {}
     for name, value in environment.items():
-        if not name.startswith(PREFIX) or name in _NOT_SETTINGS or "__" not in name:
+        if not name.startswith(PREFIX) or name in _NOT_SETTINGS:
+            continue
+        if "__" not in name and name not in _OF_NO_SECTION:
             continue
         *sections, key = name.removeprefix(PREFIX).lower().split("__")
         here = tree

@@ -67,6 +67,7 @@ class Metrics:
     stage_seconds: Histogram
     losses: Counter
     attempts: Counter
+    batch_queries: Histogram
     breaker_changes: Counter
     slates: Counter
     limit: Gauge
@@ -111,6 +112,13 @@ def new_metrics() -> Metrics:
         ),
         attempts=Counter(
             "tutti_attempts", "Calls made, by why and how they ended.", ["dependency", "kind", "outcome"], registry=r
+        ),
+        batch_queries=Histogram(
+            "tutti_batch_queries",
+            "Queries one joined call carried.",
+            ["dependency"],
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=r,
         ),
         breaker_changes=Counter(
             "tutti_breaker_changes", "Times a breaker came into a state.", ["dependency", "state"], registry=r

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.adapters.grpc_reranker import question
+from orchestrator.adapters.grpc_reranker import Question, request_of
 from orchestrator.adapters.wire import PLACEMENT_CODE
 from orchestrator.core.model import Asked, Float32, Int32, Query, Slate
 from orchestrator.core.report import keys_of
@@ -72,7 +72,7 @@ def made_message(
         user_id=query.user_id or "",
         visitor_id=query.visitor_id or "",
         # Ages count from when the shopper was read, some milliseconds before the re-ranker was asked.
-        asked=question(query, user, asked.candidates, feature_digest, lambda: user.as_of_us / 1e6),
+        asked=request_of([Question(query, user, asked.candidates)], feature_digest, user.as_of_us / 1e6),
         scores=asked.answer.scores.astype("<f4").tobytes(),
         model_version=asked.answer.model_version,
         item_keys=may_be_shown(slate).astype("<i4").tobytes(),

@@ -13,6 +13,11 @@ from orchestrator.core.masks import says
 from orchestrator.core.model import IMPRESSION, Candidates, Facts, Int32, Mask, Query, UserContext
 
 
+_NONE = np.empty(0, np.int32)
+"""What most requests forbid."""
+_NONE.flags.writeable = False
+
+
 def eligible(
     query: Query,
     user: UserContext,
@@ -33,11 +38,12 @@ def eligible(
         The candidates that may be shown, in their order, and (rule, number removed) for rules that removed any.
     """
     keys = candidates.keys
-    rules: list[tuple[str, Mask]] = [
-        ("excluded", ~np.isin(keys, np.asarray(forbidden_keys(query, user), np.int32))),
-        # Rankings keep sold-out items: the caller shows the whole list anyway and wants its order.
-        ("sold_out", facts.in_stock | bool(query.only_keys)),
-    ]
+    rules: list[tuple[str, Mask]] = []
+    if len(forbidden := forbidden_keys(query, user)):
+        rules.append(("excluded", ~np.isin(keys, forbidden)))
+    # Rankings keep sold-out items: the caller shows the whole list anyway and wants its order.
+    if not query.only_keys:
+        rules.append(("sold_out", facts.in_stock))
     if shown is not None:
         rules.append(("hidden", says(shown, keys)))
     if allowed is not None:
@@ -49,17 +55,17 @@ def eligible(
         if gone:
             removed.append((name, gone))
         stays &= rule
-    return candidates.take(stays), tuple(removed)
+    return (candidates.take(stays) if removed else candidates), tuple(removed)
 
 
 def forbidden_keys(query: Query, user: UserContext) -> Int32:
     """Keys that may never appear: excluded by the caller, looked at now, and on demand everything seen before."""
-    parts: list[np.ndarray] = [np.asarray(query.exclude_keys, np.int32)]
+    named = query.exclude_keys
     if not query.only_keys:
-        parts.append(np.asarray(query.focus_keys, np.int32))
         # The basket is never recommended back, wherever it is shown.
-        parts.append(np.asarray(query.cart_keys, np.int32))
-    if query.exclude_seen:
-        # What was only shown was not chosen, and will be shown again.
-        parts.append(user.history_keys[user.history_types != IMPRESSION])
-    return np.unique(np.concatenate(parts)).astype(np.int32)
+        named = (*named, *query.focus_keys, *query.cart_keys)
+    if not query.exclude_seen:
+        return np.unique(np.asarray(named, np.int32)) if named else _NONE
+    # What was only shown was not chosen, and will be shown again.
+    seen = user.history_keys[user.history_types != IMPRESSION]
+    return np.unique(np.concatenate([np.asarray(named, np.int32), seen]))

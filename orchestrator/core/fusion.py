@@ -6,6 +6,7 @@ Pure array arithmetic; no item is lost and none invented: the fused keys are exa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -79,11 +80,15 @@ def z_scores(rows: np.ndarray, scores: np.ndarray, n: int) -> Float64:
 
     A list of equal scores says nothing about order and contributes 0 everywhere.
     """
+    if not len(scores):
+        return np.zeros(n, np.float64)
+    # As numpy's own mean and std, to the last bit, without their half dozen layers: 20 µs less a list.
     values = scores.astype(np.float64)
-    spread = float(values.std()) if len(values) else 0.0
+    values -= np.add.reduce(values) / len(values)
+    spread = math.sqrt(np.add.reduce(values * values) / len(values))
     if spread == 0.0:
         return np.zeros(n, np.float64)
-    standard = (values - values.mean()) / spread
-    part = np.full(n, standard.min(), np.float64)
-    part[rows] = standard
+    values /= spread
+    part = np.full(n, values.min(), np.float64)
+    part[rows] = values
     return part

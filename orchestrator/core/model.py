@@ -269,6 +269,12 @@ class Candidates:
             self.keys[index], self.sources, self.source_ranks[index], self.source_scores[index], self.scores[index]
         )
 
+    def head(self, n: int) -> Candidates:
+        """The first *n*; views, nothing is copied."""
+        if n >= len(self):
+            return self
+        return Candidates(self.keys[:n], self.sources, self.source_ranks[:n], self.source_scores[:n], self.scores[:n])
+
     def scored(self, scores: Float64) -> Candidates:
         """The same candidates in the same order with other scores."""
         return Candidates(self.keys, self.sources, self.source_ranks, self.source_scores, scores)

@@ -55,7 +55,9 @@ def ordered(candidates: Candidates, limit: int | None = None) -> Candidates:
     head = len(candidates) if limit is None else min(limit, len(candidates))
     scores = candidates.scores[:head]
     index = np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")
-    return candidates.take(np.concatenate([index, np.arange(head, len(candidates))]))
+    if head < len(candidates):
+        index = np.concatenate([index, np.arange(head, len(candidates))])
+    return candidates.take(index)
 
 
 def rearranged(candidates: Candidates, wanted: Float64) -> Candidates:

@@ -33,6 +33,9 @@ for _type, _strength in _STRENGTH.items():
 POSITIVE_TYPES = tuple(int(t) for t in _STRENGTH)
 """Event types that say a shopper wants an item."""
 
+BASKET_TYPES = (common_pb2.EVENT_TYPE_ADD_TO_CART, common_pb2.EVENT_TYPE_PURCHASE)
+"""Event types that put an item into the basket."""
+
 FOCUS_PLACEMENTS = (common_pb2.PLACEMENT_ITEM, common_pb2.PLACEMENT_CART)
 """Where what is looked at now decides and the history only breaks ties; elsewhere the history is everything."""
 

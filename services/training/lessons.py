@@ -7,7 +7,7 @@ are joined as of the window's start; only the gains come from inside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from protos.arrays import Float32, Rows
 from protos.tutti.v1 import common_pb2
 from services.chassis.affinity import Affinities
 from services.chassis.model import Candidates, GenerateQueries, Generator, RerankQueries, Shoppers
-from services.chassis.signals import POSITIVE_TYPES, STRENGTH, owners
+from services.chassis.signals import BASKET_TYPES, POSITIVE_TYPES, STRENGTH, owners
 from services.training.dataset import DAY_US, Dataset
 from services.training.split import WINDOW_DAYS, Window, truth
 
@@ -217,7 +217,12 @@ _Part = tuple[
 
 
 def _sessions(dataset: Dataset, window: Window, rng: np.random.Generator, most: int, days: float) -> _Part:
-    """Sessions with two wanted items or more; every other one is a basket. What is in the context is excluded."""
+    """
+    Sessions with two wanted items or more. What is in the context is excluded.
+
+    A visit is taught on the page of its first item; what was put into the cart or bought in it is a basket. Where the
+    two are the same, as in orders, every other session is a basket, and where nobody buys, of views: a guess.
+    """
     end_us = min(window.end_us, window.start_us + int(days * DAY_US))
     start, end = np.searchsorted(dataset.at_us, [window.start_us, end_us])
     kept = start + np.flatnonzero(
@@ -227,19 +232,33 @@ def _sessions(dataset: Dataset, window: Window, rng: np.random.Generator, most: 
     starts = np.flatnonzero(np.diff(dataset.sessions[kept], prepend=-2))
     groups = [g for g in np.split(kept, starts[1:]) if len(g)] if len(kept) else []
     groups = [groups[i] for i in rng.permutation(len(groups))[:most]]
-    users, moments, contexts, placements, wanted = [], [], [], [], []
-    for number, group in enumerate(groups):
-        keys = dataset.keys[group]
+    users: list[int] = []
+    moments: list[int] = []
+    placements: list[int] = []
+    contexts: list[NDArray[np.int32]] = []
+    wanted: list[NDArray[np.int32]] = []
+    goes_in = np.isin(dataset.types, BASKET_TYPES)
+    has_baskets = bool(goes_in[kept].any())
+
+    def teach(events: NDArray[np.int64], began: int, placement: int, known_of: Callable[[int], int]) -> None:
+        keys = dataset.keys[events]
         keys = keys[np.sort(np.unique(keys, return_index=True)[1])]
-        is_basket = number % 2 == 1
-        known = max(1, len(keys) // 2) if is_basket else 1
+        known = max(1, known_of(len(keys)))
         if len(keys) <= known:
-            continue
-        users.append(int(dataset.users[group[0]]))
-        moments.append(int(dataset.at_us[group[0]]))
+            return
+        users.append(int(dataset.users[began]))
+        moments.append(int(dataset.at_us[began]))
         contexts.append(keys[:known])
-        placements.append(common_pb2.PLACEMENT_CART if is_basket else common_pb2.PLACEMENT_ITEM)
+        placements.append(placement)
         wanted.append(keys[known:])
+
+    for number, group in enumerate(groups):
+        basket = group[goes_in[group]] if has_baskets else group
+        is_both = len(basket) == len(group)
+        if not is_both or number % 2 == 0:
+            teach(group, group[0], common_pb2.PLACEMENT_ITEM, lambda n: 1)
+        if not is_both or number % 2 == 1:
+            teach(basket, group[0], common_pb2.PLACEMENT_CART, lambda n: n // 2)
     return (
         np.array(users, np.int64),
         np.array(moments, np.int64),

@@ -6,10 +6,12 @@ import grpc
 import numpy as np
 import pytest
 
+from orchestrator.adapters.coalescer import Coalescer
 from orchestrator.adapters.grpc_channel import LOSS_OF_STATUS, open_channel
 from orchestrator.adapters.grpc_reranker import GrpcReranker
 from orchestrator.adapters.grpc_sources import GrpcSource
 from orchestrator.adapters.wire import PLACEMENT_CODE
+from orchestrator.core.coalescing import Lane
 from orchestrator.core.model import Loss, Placement, UserContext
 from orchestrator.ports import DependencyError
 from protos.arrays import Rows, pack_rows, unpack_rows
@@ -67,6 +69,22 @@ class TestGrpcSource(CandidateSourceContract):
 
 class TestGrpcReranker(RerankerContract):
     pass
+
+
+def joined(method):
+    return Coalescer(method, Lane())
+
+
+class TestJoinedGrpcSource(TestGrpcSource):
+    @pytest.fixture
+    def source(self, channel):
+        return GrpcSource("toy", [channel], lambda: N_ITEMS, "vocabulary-1", lambda: NOW_S, joined)
+
+
+class TestJoinedGrpcReranker(RerankerContract):
+    @pytest.fixture
+    def reranker(self, channel):
+        return GrpcReranker([channel], "plan-1", lambda: NOW_S, joined)
 
 
 async def the_loss(awaitable):
@@ -246,3 +264,58 @@ async def test_scores_that_do_not_fit_the_question_are_not_believed(reranker, to
 
     assert loss is Loss.INVALID_REPLY
     assert says in message
+
+
+@pytest.fixture
+def joined_source(channel):
+    return GrpcSource("toy", [channel], lambda: N_ITEMS, "vocabulary-1", lambda: NOW_S, joined)
+
+
+@pytest.fixture
+def joined_reranker(channel):
+    return GrpcReranker([channel], "plan-1", lambda: NOW_S, joined)
+
+
+async def test_what_is_asked_at_once_shares_a_call_and_everybody_gets_their_own(joined_source, toy):
+    asks = [
+        (a_user((1,)), an_ask(3)),
+        (a_user((1, 2)), an_ask(4, exclude=[9, 8])),
+        (a_user(()), an_ask(5)),
+        (a_user((3,)), an_ask(2, within=[2, 4, 6])),
+    ]
+
+    found = await asyncio.gather(*(joined_source.retrieve(a_query(), user, ask, TIMEOUT_S) for user, ask in asks))
+
+    assert [answer.keys.tolist() for answer in found] == [[9, 8, 7], [7, 6, 5, 4], [], [6, 4]]
+    assert [request.queries for request in toy.requests] == [1, 3]
+
+
+async def test_a_row_that_is_not_believed_is_lost_alone(joined_source, toy):
+    def bend(reply):
+        if len(reply.candidates.offsets) > 8:
+            reply.candidates.CopyFrom(pack_rows(Rows.of([[1, 1], [2, 3], [4, N_ITEMS]])))
+            reply.scores = scores(2, 1, 2, np.nan, 2, 1)
+        return reply
+
+    toy.bend = bend
+    answers = await asyncio.gather(*(retrieve(joined_source) for _ in range(4)), return_exceptions=True)
+
+    assert len(answers[0].keys) == 10
+    assert "an item twice" in str(answers[1])
+    assert "not finite" in str(answers[2])
+    assert answers[3].keys.tolist() == [4]
+
+
+async def test_scores_of_joined_questions_go_back_to_who_asked(joined_reranker, toy):
+    answers = await asyncio.gather(*(rerank(joined_reranker, *keys) for keys in [(1, 2), (5,), (7, 3, 4)]))
+
+    assert [sorted(answer.scores.tolist()) for answer in answers] == [[1, 2], [5], [3, 4, 7]]
+    assert [request.queries for request in toy.requests] == [1, 2]
+
+
+async def test_questions_about_other_sources_do_not_share_a_call(joined_reranker, toy):
+    asked = [candidates_of({"a": [1]}), candidates_of({"a": [2]}), candidates_of({"a": [3], "b": [3]})]
+
+    await asyncio.gather(*(joined_reranker.rerank(a_query(), a_user((1,)), some, TIMEOUT_S) for some in asked))
+
+    assert sorted(tuple(request.sources) for request in toy.requests) == [("a",), ("a",), ("a", "b")]

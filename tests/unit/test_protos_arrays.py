@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protos.arrays import Rows, WireError, pack_rows, unpack, unpack_rows
+from protos.arrays import Rows, WireError, pack_lists, pack_rows, unpack, unpack_rows
 from protos.tutti.v1 import common_pb2
 
 ragged = st.lists(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=8), max_size=8)
@@ -20,6 +20,12 @@ def test_rows_survive_the_wire(rows):
     assert len(read) == len(rows)
     assert [read.row(i).tolist() for i in range(len(rows))] == rows
     assert read.values.dtype == np.int32
+
+
+@given(ragged)
+def test_lists_are_packed_as_their_rows_are(rows):
+    assert pack_lists(rows) == pack_rows(Rows.of(rows))
+    assert pack_lists([np.asarray(row, np.int32) for row in rows]) == pack_rows(Rows.of(rows))
 
 
 @given(ragged)

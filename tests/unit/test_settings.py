@@ -79,6 +79,12 @@ def test_a_file_named_outright_is_preferred_to_the_environments(a_file, tmp_path
     assert load(a_file("[edge]\nport = 9002\n"), {"TUTTI_CONFIG": str(tmp_path / "missing.toml")}).edge.port == 9002
 
 
+def test_joining_calls_can_be_switched_off_by_file_and_environment(a_file):
+    assert load(None, {}).coalesce
+    assert not load(a_file("coalesce = false"), {}).coalesce
+    assert not load(None, {"TUTTI_COALESCE": "false"}).coalesce
+
+
 def test_the_environment_lies_over_the_file(a_file):
     tree = load(a_file("[edge]\nport = 9000\nhost = '::1'\n"), {"TUTTI_EDGE__PORT": "9003"})
 

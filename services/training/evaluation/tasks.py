@@ -18,13 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.arrays import Rows
-from protos.tutti.v1 import common_pb2
-from services.chassis.signals import POSITIVE_TYPES
+from services.chassis.signals import BASKET_TYPES, POSITIVE_TYPES
 from services.training import visits
 from services.training.dataset import Dataset
 from services.training.split import Truth, Window, truth
-
-BASKET_TYPES = (common_pb2.EVENT_TYPE_ADD_TO_CART, common_pb2.EVENT_TYPE_PURCHASE)
 
 MOST = 5_000
 """Queries a task judges at most, drawn by seed: 95 % intervals of ndcg@10 are then about ±.007 wide (measured)."""

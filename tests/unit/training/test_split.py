@@ -1,14 +1,18 @@
 """Windows, truths and lessons: nothing after the split point may be seen before it."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from services.training import lessons
 from services.training.dataset import DAY_US, DatasetUnusable
-from services.training.split import truth, window
+from services.training.split import Window, truth, window
 from tests.support.small_dataset import START_US, a_dataset
+
+VIEW, ADD_TO_CART, PURCHASE = 1, 4, 6
+ITEM, CART = 2, 3
 
 
 def test_the_last_two_windows_are_validation_and_test_and_touch():
@@ -113,3 +117,48 @@ def test_session_queries_never_ask_for_what_is_in_their_context():
     for i in range(len(asked.users)):
         assert not set(asked.shoppers.context.row(i)) & set(asked.wanted.row(i))
     assert (asked.gains > 0).all()
+
+
+def a_visit(types, n_visits=6):
+    """A dataset of visits to keys 0, 1, 2 … with these event types, one shopper each, and the window they are in."""
+    n, dataset = len(types), a_dataset()
+    visit = np.repeat(np.arange(n_visits), n)
+    visits = replace(
+        dataset,
+        users=visit.astype(np.int32),
+        keys=np.tile(np.arange(n), n_visits).astype(np.int32),
+        types=np.tile(types, n_visits).astype(np.uint8),
+        at_us=START_US + DAY_US + np.arange(n * n_visits),
+        sessions=visit.astype(np.int32),
+    )
+    return visits, Window(START_US + DAY_US, START_US + 2 * DAY_US)
+
+
+def taught(types, placement):
+    """(context, wanted) of every lesson on this page."""
+    dataset, window = a_visit(types)
+    asked = lessons.ask(dataset, window, seed=1)
+    rows = np.flatnonzero(asked.shoppers.placements == placement)
+    return [(asked.shoppers.context.row(i).tolist(), asked.wanted.row(i).tolist()) for i in rows]
+
+
+def test_a_basket_is_what_was_bought_in_a_visit_not_what_was_looked_at():
+    visit = [VIEW, PURCHASE, VIEW, ADD_TO_CART, PURCHASE]
+
+    assert taught(visit, CART) == [([1], [3, 4])] * 6
+    assert taught(visit, ITEM) == [([0], [1, 2, 3, 4])] * 6
+
+
+def test_a_visit_that_bought_one_thing_is_no_basket():
+    assert taught([VIEW, VIEW, PURCHASE], CART) == []
+
+
+def test_orders_are_visits_and_baskets_by_turns():
+    orders = [PURCHASE] * 4
+
+    assert taught(orders, CART) == [([0, 1], [2, 3])] * 3
+    assert taught(orders, ITEM) == [([0], [1, 2, 3])] * 3
+
+
+def test_where_nobody_buys_baskets_are_guessed_from_what_was_looked_at():
+    assert taught([VIEW] * 4, CART) == [([0, 1], [2, 3])] * 3
