@@ -12,7 +12,6 @@ import numpy as np
 from orchestrator.core.masks import says
 from orchestrator.core.model import IMPRESSION, Candidates, Facts, Int32, Mask, Query, UserContext
 
-
 _NONE = np.empty(0, np.int32)
 """What most requests forbid."""
 _NONE.flags.writeable = False
