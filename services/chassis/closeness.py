@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from protos.arrays import Float32
 from services.chassis.model import Shoppers
-from services.chassis.scatter import Chosen, Rows32, Sums, best
+from services.chassis.scatter import Chosen, Rows32, Sums, best, promising
 from services.chassis.signals import DAY_S, Touched, focused, touched
 
 if TYPE_CHECKING:
@@ -56,25 +56,32 @@ class Reader:
         wanted, share, category = self.demand.wanted, self.demand.share, self.demand.category
         order = np.argsort(-wanted, kind="stable")
         self.trending = order[: np.count_nonzero(wanted > 0)].astype(np.int32)
+        self.trending_wanted = wanted[self.trending]
         order = np.lexsort((-share, category))
         self.by_category = order[(share[order] > 0) & (category[order] >= 0)].astype(np.int32)
+        self.shares = share[self.by_category]
         self.n_categories = int(category.max(initial=-1)) + 1
         sizes = np.bincount(category[self.by_category], minlength=self.n_categories)
         self.category_offsets = np.concatenate([[0], np.cumsum(sizes)])
         self._spare: list[_Vectors] = []
 
     def read(
-        self, shoppers: Shoppers, context_strength: float, asked: NDArray[np.bool_] | None = None
+        self,
+        shoppers: Shoppers,
+        context_strength: float,
+        asked: NDArray[np.bool_] | None = None,
+        known: Touched | None = None,
     ) -> Iterator[Reading]:
         """
         For one shopper after the other what can be asked about them; good until the next one is taken.
 
         Args:
             asked: (q, len(NAMES)) which methods are looked at; the others know nothing. None: all.
+            known: `touched` of these shoppers, where the caller has it already.
         """
         if asked is None:
             asked = np.ones((len(shoppers), len(NAMES)), np.bool_)
-        known = touched(shoppers, self.n_items, context_strength)
+        known = known or touched(shoppers, self.n_items, context_strength)
         batch = _Batch(self, shoppers, known, context_strength, asked)
         vectors = self._spare.pop() if self._spare else _Vectors(self)
         try:
@@ -171,10 +178,9 @@ class Reading:
             if row not in rows:
                 continue
             if row in self._sums:
-                sums = self._sums[row]
-                if (sums.values[sums.filled()] > 0).any():
+                if self._sums[row].is_above_zero():
                     return True
-            elif len(self._proposed(row, 1, 0)):
+            elif (self._proposed(row, 1, 0)[1] > 0).any():
                 return True
         return False
 
@@ -198,16 +204,21 @@ class Reading:
         for row in self._asked:
             if row in self._sums:
                 sums = self._sums[row]
-                filled = sums.filled()
                 if len(exclude):
                     # Zeros are not proposed.
                     sums.values[exclude] = 0
-                found.append(best(sums.values[filled], filled, each))
+                found.append(sums.best(each))
                 continue
-            keys = self._proposed(row, each, len(exclude))
+            keys, values = self._proposed(row, each, len(exclude))
             if len(exclude):
-                keys = keys[~np.isin(keys, exclude)]
-            found.append(best(self._at_one(row, keys), keys, each))
+                stays = ~np.isin(keys, exclude)
+                keys, values = keys[stays], values[stays]
+            if row == TRENDING:
+                # In this order already.
+                found.append(keys[:each])
+                continue
+            places = promising(values, each)
+            found.append(best(values[places], keys[places], each))
         return found
 
     def _at_one(self, row: int, keys: NDArray[np.integer]) -> Float32:
@@ -221,22 +232,25 @@ class Reading:
             return np.zeros(len(keys), np.float32)
         return np.asarray(self._taste[demand.category[keys]] * demand.share[keys], np.float32)
 
-    def _proposed(self, row: int, each: int, more: int) -> NDArray[np.integer]:
-        """Keys among which the *each* closest by a method without a table are, however many of *more* are left out."""
+    def _proposed(self, row: int, each: int, more: int) -> tuple[NDArray[np.integer], Float32]:
+        """
+        Keys among which the *each* closest by a method without a table are, however many of *more* are left out, and
+        how close they are.
+        """
         reader = self._reader
         if row == OWN:
-            return self._keys
+            return self._keys, self._vectors.own[self._keys]
         if row == TRENDING:
-            return reader.trending[: each + more]
+            return reader.trending[: each + more], reader.trending_wanted[: each + more]
         if self._taste is None:
-            return _NO_KEYS
+            return reader.by_category[:0], reader.shares[:0]
         codes = np.flatnonzero(self._taste > 0)
         starts = reader.category_offsets[codes]
         lengths = np.minimum(reader.category_offsets[codes + 1] - starts, each + more)
-        return np.concatenate(
-            [reader.by_category[s : s + n] for s, n in zip(starts.tolist(), lengths.tolist(), strict=True)]
-            or [reader.by_category[:0]]
-        )
+        own = [slice(s, s + n) for s, n in zip(starts.tolist(), lengths.tolist(), strict=True)]
+        keys = np.concatenate([reader.by_category[:0], *(reader.by_category[one] for one in own)])
+        shares = np.concatenate([reader.shares[:0], *(reader.shares[one] for one in own)])
+        return keys, np.repeat(self._taste[codes], lengths) * shares
 
     def _tastes(self, weights: Float32) -> Float32 | None:
         """Say of each category among what was touched (n_categories + 1,); None where there is none."""
@@ -254,8 +268,7 @@ class Reading:
         if not len(self._keys) or not reader.n_shoppers:
             return reader.wanted_by.chosen(_NO_KEYS, np.empty(0, np.float32))
         alike.add(chosen)
-        filled = alike.filled()
-        who = np.sort(best(alike.values[filled], filled, reader.most_peers))
+        who = np.sort(alike.best(reader.most_peers))
         # Over the length of the shopper's own vector: a cosine, comparable between shoppers.
         likeness = alike.values[who] / np.float32(max(float(np.sqrt(worth @ worth)), 1e-9))
         alike.clear()

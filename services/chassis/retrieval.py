@@ -105,12 +105,18 @@ class VectorIndex:
         if len(rows):
             wanted = int((queries.counts[rows] + excluded[rows]).max())
             scores, places = self._index.search(towers[rows], wanted, alive)
-        place = {int(row): i for i, row in enumerate(rows)}
+            # An index finds them in order; more is to do only where equals stand side by side or too few were found.
+            in_order = (places[:, -1] >= 0) & (scores[:, 1:] < scores[:, :-1]).all(1) & np.isfinite(scores).all(1)
+        place = {row: i for i, row in enumerate(rows.tolist())}
         for i in range(len(queries.shoppers)):
             if i in place:
                 at, score = places[place[i]], scores[place[i]]
+                exclude, count = queries.exclude.row(i), int(queries.counts[i])
+                if in_order[place[i]] and not len(exclude):
+                    found.append((self.keys[at[:count]], score[:count]))
+                    continue
                 at, score = at[at >= 0], score[at >= 0]
-                found.append(self._finish(self.keys[at], score, queries.exclude.row(i), int(queries.counts[i])))
+                found.append(self._finish(self.keys[at], score, exclude, count))
             elif speaks[i] and bounded[i]:
                 keys = np.unique(queries.within.row(i))
                 at = self.rows_of(keys)

@@ -103,15 +103,18 @@ def touched(shoppers: Shoppers, n_items: int, context_strength: float) -> Touche
 
 
 def weighted_items(
-    shoppers: Shoppers, n_items: int, half_life_s: float, context_strength: float
+    shoppers: Shoppers, n_items: int, half_life_s: float, context_strength: float, known: Touched | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Float32]:
     """
     `touched` as of one half-life: entries of the same item add up, what is too old to matter is left out.
 
+    Args:
+        known: what `touched` gave for the very same arguments, where that is known already.
+
     Returns:
         rows (m,), keys (m,), weights (m,) float32 > 0; sorted by row, then key.
     """
-    known = touched(shoppers, n_items, context_strength)
+    known = known or touched(shoppers, n_items, context_strength)
     weights, _ = known.weights(half_life_s)
     # Below a millionth of a view nothing can change an order, but a solve could lose its footing.
     counts = weights > 1e-6

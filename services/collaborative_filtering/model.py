@@ -31,7 +31,7 @@ from protos.arrays import Float32
 from protos.tutti.v1 import common_pb2
 from services.chassis.affinity import NAMES, standardised
 from services.chassis.model import Shoppers
-from services.chassis.signals import DAY_S, focused, weighted_items
+from services.chassis.signals import DAY_S, Touched, focused, weighted_items
 
 METHODS = (*NAMES, "factors", "sequence")
 """What is blended, in the order of the weights."""
@@ -137,20 +137,26 @@ class Solver:
 
 
 def user_vectors(
-    solver: Solver, item_factors: Float32, shoppers: Shoppers, parameters: Parameters
+    solver: Solver,
+    item_factors: Float32,
+    shoppers: Shoppers,
+    parameters: Parameters,
+    known: Touched | None = None,
 ) -> tuple[Float32, NDArray[np.bool_]]:
     """
     Fold q shoppers in.
 
     Args:
         item_factors: (n_items, d) float32 by item key; all zero for an item without interactions.
+        known: `touched` of these shoppers, where the caller has it already.
 
     Returns:
         vectors (q, d) float32, and (q,) whether anything known speaks for the shopper.
     """
     n_items = len(item_factors)
     context_strength = parameters.context_strength
-    rows, keys, weights = weighted_items(shoppers, n_items, parameters.half_life_days * DAY_S, context_strength)
+    half_life_s = parameters.half_life_days * DAY_S
+    rows, keys, weights = weighted_items(shoppers, n_items, half_life_s, context_strength, known)
     # An item nobody interacted with has no factors to fold in.
     factors = item_factors[keys]
     trained = factors.any(1)
@@ -180,6 +186,6 @@ def best_first(scores: Float32, most: int) -> NDArray[np.int64]:
     if len(falling) > most:
         # A sort that keeps ties in order is slow, so only what counts is sorted.
         least = np.partition(falling, most - 1)[most - 1]
-        places = np.flatnonzero(falling <= least)
+        (places,) = (falling <= least).nonzero()
         return places[np.argsort(falling[places], kind="stable")[:most]]
     return np.argsort(falling, kind="stable")

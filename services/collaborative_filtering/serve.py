@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from protos.artefacts import Artefact
 from services.chassis.affinity import FILE, IMPERSONAL, NAMES, Affinities
 from services.chassis.model import Candidates, GenerateQueries, Resources
 from services.chassis.retrieval import VectorIndex
+from services.chassis.scatter import distinct
+from services.chassis.signals import touched
 from services.collaborative_filtering.model import (
     METHODS,
     WEIGHTS_OF,
@@ -77,11 +79,13 @@ class CollaborativeFiltering:
         (len(METHODS), n). A method without a weight on the query's page neither proposes nor is looked at.
         """
         shoppers = queries.shoppers
-        vectors, speaks = user_vectors(self._solver, self._factors, shoppers, self._parameters)
+        strength = self._parameters.context_strength
+        known = touched(shoppers, self._affinities.n_items, strength)
+        vectors, speaks = user_vectors(self._solver, self._factors, shoppers, self._parameters, known)
         found = self._index.candidates(queries, vectors, speaks).rows
         asked = np.array([self._weights[page] > 0 for page in shoppers.placements.tolist()]).reshape(-1, len(METHODS))
         following = self._sequence.following(queries, asked[:, _SEQUENCE]) if self._sequence else None
-        read = self._affinities.reader.read(shoppers, self._parameters.context_strength, asked[:, : len(NAMES)])
+        read = self._affinities.reader.read(shoppers, strength, asked[:, : len(NAMES)], known)
         for i, reading in enumerate(read):
             if not speaks[i] and not reading.says(_COMPANY):
                 yield np.empty(0, np.int32), np.empty((len(METHODS), 0), np.float32)
@@ -90,23 +94,13 @@ class CollaborativeFiltering:
             proposed.append(found.row(i))
             if following is not None:
                 proposed.append(following.keys(i))
-            keys = _union(proposed)
+            keys = distinct(np.concatenate(proposed, dtype=np.int32))
             closeness = np.zeros((len(METHODS), len(keys)), np.float32)
             closeness[: len(NAMES)] = reading.at(keys)
-            np.maximum(self._factors[keys] @ vectors[i], 0, out=closeness[_FACTORS])
+            np.maximum(self._factors.take(keys, 0) @ vectors[i], 0, out=closeness[_FACTORS])
             if following is not None:
                 closeness[_SEQUENCE] = following.closeness(i, keys)
             yield keys, closeness
-
-
-def _union(lists: Sequence[NDArray[np.integer]]) -> NDArray[np.int32]:
-    """Every key of *lists* once, ascending."""
-    # By hand: np.unique asks first what it was given, which takes as long as sorting two thousand keys.
-    keys = np.sort(np.concatenate(lists).astype(np.int32, copy=False))
-    is_new = np.empty(len(keys), np.bool_)
-    is_new[:1] = True
-    np.not_equal(keys[1:], keys[:-1], out=is_new[1:])
-    return keys[is_new]
 
 
 def load(artefact: Artefact, resources: Resources) -> CollaborativeFiltering:

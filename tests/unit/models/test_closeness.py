@@ -185,3 +185,29 @@ def test_a_table_too_long_for_its_counters_is_refused(monkeypatch):
 
     with pytest.raises(ValueError, match="keep fewer a row"):
         scatter.Rows32(np.zeros(2, np.int64), columns, np.empty(0, np.float32))
+
+
+def test_the_best_are_found_among_a_hundred_thousand_however_they_lie():
+    """The guess looks at one value in a hundred: neither a run of large ones nor equals may be lost by it."""
+    rng = np.random.default_rng(6)
+    scattered = rng.random(100_000).astype(np.float32)
+    in_a_run = np.where(np.arange(100_000) // 400 == 77, 1 + scattered, 0).astype(np.float32)
+    equals = (scattered > 0.5).astype(np.float32)
+
+    for values in (scattered, in_a_run, equals, np.sort(scattered), np.zeros_like(scattered)):
+        places = scatter.promising(values, 300)
+        found = scatter.best(values[places], places, 300)
+        expected = np.argsort(-values, kind="stable")[:300]
+        assert sorted(found.tolist()) == sorted(expected[values[expected] > 0].tolist())
+
+
+def test_what_the_index_finds_in_order_is_taken_as_it_is_and_equals_go_by_key():
+    index = VectorIndex(np.array([[3], [1], [1], [2]], np.float32), np.array([9, 7, 4, 5], np.int32))
+    shoppers = some_shoppers(np.random.default_rng(0), 3, 10)
+    left_out = Rows.of([[], [5], []])
+    queries = GenerateQueries(np.array([2, 2, 4], np.int32), shoppers, left_out, Rows.empty(3))
+
+    found = index.candidates(queries, np.ones((3, 1), np.float32), np.array([True, True, True]))
+
+    assert [found.rows.row(i).tolist() for i in range(3)] == [[9, 5], [9, 4], [9, 5, 4, 7]]
+    assert found.scores.tolist() == [3, 2, 3, 1, 3, 2, 1, 1]
