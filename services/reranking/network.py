@@ -8,7 +8,7 @@ lines here, and a test that compares both networks. Source: Wang et al., WWW 202
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,47 +105,114 @@ def write_onnx(networks: Sequence[CrossNetwork], path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
+Linear = tuple[Float32, Float32]
+"""Weight (outputs, inputs) and bias (outputs,)."""
+
+
 class _Graph:
     """Nodes and constants under construction; every name of a network begins with its *prefix*."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self._standards: dict[bytes, str] = {}
 
     def add(self, network: CrossNetwork, prefix: str) -> str:
-        """Name of the output (n,) of *network*."""
+        """
+        Name of the output (n,) of *network*.
 
-        def constant(name: str, value: ArrayLike) -> str:
-            self.constants.append(numpy_helper.from_array(np.array(value, order="C"), prefix + name))
-            return prefix + name
+        The last cross layer x₀ ⊙ (V h + b) + x is never made. Of it a candidate needs one number, its product with the
+        weights l of the last linear layer, and that is h · (l ⊙ V)ᵀx₀ + (l ⊙ b) · x₀ + l · x. So all that is linear in
+        x₀ is one product, all that is linear in another cross layer's output another (measured: docs/adr/0042).
+        """
+        x0 = self._inputs(network, prefix)
+        narrow, widen, deep = (
+            [_numbers(one) for one in layers] for layers in (network.narrow, network.widen, network.deep)
+        )
+        weights, bias = _numbers(network.last)
+        tower = len(deep[-1][1]) if deep else weights.shape[1] // 2
+        say, tower_say = weights[0, :-tower], weights[0, -tower:]
+        alone = np.zeros_like(say) if deep else tower_say.copy()
+        alone += say * widen[-1][1] if widen else say
+        if len(widen) == 1:
+            alone += say
+        first: dict[str, Linear] = {"alone": (alone[None], bias)}
+        if widen:
+            swept = np.ascontiguousarray((widen[-1][0] * say[:, None]).T)
+            first |= {"narrow": narrow[0], "swept": (swept, np.zeros(len(swept), np.float32))}
+        if deep:
+            first["deep"] = deep[0]
+        made = self._linear(x0, first, f"{prefix}first")
+        parts, say_of_parts, crossed, h = [made["alone"]], [np.ones(1, np.float32)], x0, made.get("narrow", "")
+        for i, ((v, b), following) in enumerate(zip(widen[:-1], narrow[1:], strict=True)):
+            # x₀ ⊙ (V h + b) + x₀ is x₀ ⊙ (V h + b + 1).
+            mixed = self._linear(h, {"": (v, b + 1 if i == 0 else b)}, f"{prefix}widen{i}")[""]
+            product = self.node("Mul", [x0, mixed], f"{prefix}cross{i}")
+            crossed = product if i == 0 else self.node("Add", [product, crossed], f"{prefix}cross{i}.sum")
+            wanted: dict[str, Linear] = {"narrow": following}
+            if i == len(widen) - 2:
+                wanted["alone"] = say[None], np.zeros(1, np.float32)
+            found = self._linear(crossed, wanted, f"{prefix}narrow{i + 1}")
+            h = found["narrow"]
+            parts += [found["alone"]] if "alone" in found else []
+        say_of_parts *= len(parts)
+        if widen:
+            parts.append(self.node("Mul", [h, made["swept"]], f"{prefix}last_cross"))
+            say_of_parts.append(np.ones(len(swept), np.float32))
+        if deep:
+            x = self.node("Relu", [made["deep"]], f"{prefix}deep0.relu")
+            for i, layer in enumerate(deep[1:], 1):
+                x = self.node("Relu", [self._linear(x, {"": layer}, f"{prefix}deep{i}")[""]], f"{prefix}deep{i}.relu")
+            parts.append(x)
+            say_of_parts.append(tower_say)
+        both = self.node("Concat", parts, f"{prefix}both", axis=1)
+        last = np.concatenate(say_of_parts)[None], np.zeros(1, np.float32)
+        column = self._linear(both, {"": last}, f"{prefix}column")[""]
+        return self.node(
+            "Squeeze", [column, self._constant(f"{prefix}axes", np.array([1], np.int64))], f"{prefix}scores"
+        )
 
-        def node(operator: str, inputs: Sequence[str], name: str, **attributes: object) -> str:
-            return self.node(operator, inputs, prefix + name, **attributes)
-
-        def linear(layer: nn.Module, x: str, name: str) -> str:
-            weight, bias = (layer.get_parameter(t).detach().numpy() for t in ("weight", "bias"))
-            return node("Gemm", [x, constant(f"{name}.w", weight), constant(f"{name}.b", bias)], name, transB=1)
-
-        centred = node("Sub", [DENSE, constant("mean", network.mean.numpy())], "centred")
-        standard = node("Mul", [centred, constant("scale", network.scale.numpy())], "standard")
-        bounds = [constant("low", np.float32(-_CLIP)), constant("high", np.float32(_CLIP))]
-        parts = [node("Clip", [standard, *bounds], "clipped")]
+    def _inputs(self, network: CrossNetwork, prefix: str) -> str:
+        """x₀; networks that were taught by the same rows share its standardised part."""
+        mean, scale = network.mean.numpy(), network.scale.numpy()
+        standard = self._standards.get(mean.tobytes() + scale.tobytes())
+        if standard is None:
+            centred = self.node("Sub", [DENSE, self._constant(f"{prefix}mean", mean)], f"{prefix}centred")
+            scaled = self.node("Mul", [centred, self._constant(f"{prefix}scale", scale)], f"{prefix}standard")
+            bounds = [self._constant(f"{prefix}{n}", np.float32(x)) for n, x in (("low", -_CLIP), ("high", _CLIP))]
+            standard = self.node("Clip", [scaled, *bounds], f"{prefix}clipped")
+            self._standards[mean.tobytes() + scale.tobytes()] = standard
+        parts = [standard]
         for i, table in enumerate(network.embeddings):
-            code = node("Gather", [CODES, constant(f"column{i}", np.int64(i))], f"code{i}", axis=1)
-            words = constant(f"words{i}", table.get_parameter("weight").detach().numpy())
-            parts.append(node("Gather", [words, code], f"embedded{i}", axis=0))
-        x0 = node("Concat", parts, "x0", axis=1)
-        crossed, deep = x0, x0
-        for i, (narrow, widen) in enumerate(zip(network.narrow, network.widen, strict=True)):
-            mixed = linear(widen, linear(narrow, crossed, f"narrow{i}"), f"widen{i}")
-            product = node("Mul", [x0, mixed], f"cross{i}.product")
-            crossed = node("Add", [product, crossed], f"cross{i}.sum")
-        for i, layer in enumerate(network.deep):
-            deep = node("Relu", [linear(layer, deep, f"deep{i}")], f"deep{i}.relu")
-        column = linear(network.last, node("Concat", [crossed, deep], "both", axis=1), "column")
-        return node("Squeeze", [column, constant("axes", np.array([1], np.int64))], "scores")
+            column = self._constant(f"{prefix}column{i}", np.int64(i))
+            code = self.node("Gather", [CODES, column], f"{prefix}code{i}", axis=1)
+            words = self._constant(f"{prefix}words{i}", table.get_parameter("weight").detach().numpy())
+            parts.append(self.node("Gather", [words, code], f"{prefix}embedded{i}", axis=0))
+        return self.node("Concat", parts, f"{prefix}x0", axis=1)
+
+    def _linear(self, x: str, wanted: Mapping[str, Linear], name: str) -> dict[str, str]:
+        """Several linear functions of *x* as one product; the names of what they give."""
+        weight = self._constant(f"{name}.w", np.concatenate([w for w, _ in wanted.values()]))
+        bias = self._constant(f"{name}.b", np.concatenate([b for _, b in wanted.values()]))
+        product = self.node("Gemm", [x, weight, bias], name, transB=1)
+        if len(wanted) == 1:
+            return dict.fromkeys(wanted, product)
+        outputs = {one: f"{name}.{one}" for one in wanted}
+        sizes = self._constant(f"{name}.sizes", np.array([len(b) for _, b in wanted.values()], np.int64))
+        split = helper.make_node("Split", [product, sizes], list(outputs.values()), name=f"{name}.split", axis=1)
+        self.nodes.append(split)
+        return outputs
+
+    def _constant(self, name: str, value: ArrayLike) -> str:
+        self.constants.append(numpy_helper.from_array(np.array(value, order="C"), name))
+        return name
 
     def node(self, operator: str, inputs: Sequence[str], name: str, **attributes: object) -> str:
         """Add a node with one output, called like the node."""
         self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
         return name
+
+
+def _numbers(layer: nn.Module) -> Linear:
+    weight, bias = (layer.get_parameter(name).detach().numpy() for name in ("weight", "bias"))
+    return weight, bias

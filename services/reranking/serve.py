@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from protos import vocabulary
@@ -25,11 +24,14 @@ from services.chassis.affinity import Affinities
 from services.chassis.catalogue_tail import CatalogueTail
 from services.chassis.item_matrix import ItemMatrix
 from services.chassis.model import FeatureSkew, Gauge, RerankQueries, Resources
+from services.reranking import sessions
 from services.reranking.blend import Blends
 from services.reranking.items import ItemTable, Layout
 from services.reranking.model import KNOWN_SHARE, Features
 
 NETWORK_FILE = "network.onnx"
+QUANTISED_FILE = "network.int8.onnx"
+"""The same network in weights of eight bits; where an artefact has one, it is the one that serves."""
 TREES_FILE = "trees.onnx"
 BLEND_FILE = "blend.json"
 LAYOUT_FILE = "layout.json"
@@ -54,16 +56,12 @@ class Reranking:
         self.version = version
         self.feature_digest = plan.digest
         self._features, self._blends = features, blends
-        options = onnxruntime.SessionOptions()
-        # One thread: calls come one at a time, and the machine's other cores belong to the other services.
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._network, self._trees = (
-            onnxruntime.InferenceSession(learners[name], options, providers=["CPUExecutionProvider"]) if share else None
-            for name, share in (
-                (NETWORK_FILE, blends.known.network or blends.new.network),
-                (TREES_FILE, blends.known.trees or blends.new.trees),
-            )
-        )
+        asks_network = blends.known.network or blends.new.network
+        asks_trees = blends.known.trees or blends.new.trees
+        self._is_quantised = QUANTISED_FILE in learners
+        network = learners[QUANTISED_FILE if self._is_quantised else NETWORK_FILE] if asks_network else None
+        self._network = None if network is None else sessions.opened(network)
+        self._trees = sessions.opened(learners[TREES_FILE]) if asks_trees else None
         self._table = self._next = items
         self.matrix: ItemMatrix | None = None
         self._catalogue: CatalogueTail | None = None
@@ -77,7 +75,8 @@ class Reranking:
         rows = self._features.rows(queries, self._table)
         by_network = by_trees = np.zeros(len(rows.dense), np.float32)
         if self._network is not None:
-            (by_network,) = self._network.run(None, {"dense": rows.dense, "codes": rows.codes})
+            lists = queries.candidates.offsets if self._is_quantised else None
+            by_network = sessions.by_network(self._network, rows.dense, rows.codes, lists)
         if self._trees is not None:
             (by_trees,) = self._trees.run(None, {"dense": rows.dense})
         return self._blends.of(by_network, by_trees, rows.dense[:, KNOWN_SHARE])
@@ -127,7 +126,9 @@ def load(artefact: Artefact, resources: Resources) -> Reranking:
     numeric, categorical = stored["numeric"], stored["categorical"].astype(object)
     blends = Blends.from_json(artefact.json(BLEND_FILE))
     learners = {
-        name: artefact.file(name).read_bytes() for name in (NETWORK_FILE, TREES_FILE) if name in artefact.manifest.files
+        name: artefact.file(name).read_bytes()
+        for name in (NETWORK_FILE, QUANTISED_FILE, TREES_FILE)
+        if name in artefact.manifest.files
     }
     features = Features(layout, affinities)
     table = ItemTable.of(layout, numeric, categorical)

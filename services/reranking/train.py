@@ -22,13 +22,13 @@ from protos import needs
 from protos.arrays import Float32, Rows
 from protos.feast_layout import ReadPlan
 from services.chassis.model import Fitted, RerankQueries
-from services.reranking import lists, trees
+from services.reranking import lists, quantising, sessions, trees
 from services.reranking.blend import Blends
 from services.reranking.encoding import Encoder
 from services.reranking.items import ItemTable, Layout
-from services.reranking.judging import Opinions, chosen, equal_say
+from services.reranking.judging import LEAST_JUDGED, Opinions, chosen, equal_say, ndcg
 from services.reranking.lists import Lists
-from services.reranking.model import Features
+from services.reranking.model import KNOWN_SHARE, Features
 from services.reranking.network import CrossNetwork, write_onnx
 from services.reranking.serve import (
     AFFINITIES_FILE,
@@ -37,6 +37,7 @@ from services.reranking.serve import (
     LAYOUT_FILE,
     NETWORK_FILE,
     PLAN_FILE,
+    QUANTISED_FILE,
     TREES_FILE,
 )
 from services.training import affinity
@@ -58,6 +59,7 @@ class Parameters:
     networks    whose mean is the network's say, where it has one
     negatives   candidates that were not wanted kept a query, drawn by chance
     judged_share  share of shoppers not learnt from: they choose the blend, calibrate it, and are what figures are of
+    quantise    the network in weights of eight bits: "auto" where it wins on judged lists, "int8" always, "never"
     affinity    overrides of `services/training/affinity.Parameters`: the generator's own, or closeness were two things
     """
 
@@ -73,6 +75,7 @@ class Parameters:
     networks: int = 2
     negatives: int = 80
     judged_share: float = 0.1
+    quantise: str = "auto"
     trees: trees.Parameters = field(default_factory=trees.Parameters)
     affinity: Mapping[str, Any] = field(default_factory=dict)
 
@@ -103,6 +106,8 @@ def fit(
         parameters: overrides of the defaults in `Parameters`.
     """
     used = Parameters(**{**parameters, "trees": trees.Parameters(**parameters.get("trees", {}))})
+    if used.quantise not in quantising.QUANTISE:
+        raise ValueError(f"quantise is {used.quantise!r}; expected one of {', '.join(quantising.QUANTISE)}")
     closeness = affinity.Parameters(**used.affinity)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -129,6 +134,8 @@ def fit(
         trees.write_onnx(booster, out / TREES_FILE)
         networks, blends, metrics = _committee(rows, lists.joined(judged), booster, layout, used, rng)
     _write(out, networks, features, serving, blends)
+    if rows is not None and (blends.known.network or blends.new.network):
+        metrics |= _quantised(out, lists.joined(judged), blends, used.quantise)
     plan = {"service": serving.plan.service, "digest": serving.plan.digest, "plan": PLAN_FILE}
     return Fitted({**asdict(used), "hidden": list(used.hidden), "sources": list(sources)}, {**metrics, **said}, plan)
 
@@ -183,6 +190,32 @@ def _committee(
         networks += [_learn(rows, layout, used, rng)[0] for _ in range(used.networks - 1)]
         blends, figures = chosen(opinions(rows), opinions(held_out), held_out, _fused_column(layout))
     return networks, blends, {**metrics, **figures, "networks": float(len(networks))}
+
+
+def _quantised(out: Path, held_out: Lists | None, blends: Blends, quantise: str) -> dict[str, float]:
+    """
+    Beside the network in *out* the same in int8 where it is to serve; the figures that say why.
+
+    Too few judged lists say nothing, and then it serves only if that was asked for.
+    """
+    network, small = out / NETWORK_FILE, out / QUANTISED_FILE
+    quantising.write(network, small)
+    figures: dict[str, float] = {}
+    is_used = quantise == "int8"
+    if held_out is not None and len(held_out) >= LEAST_JUDGED:
+        by_trees = np.zeros(len(held_out.gains), np.float32)
+        if (out / TREES_FILE).exists():
+            (by_trees,) = sessions.opened((out / TREES_FILE).read_bytes()).run(None, {"dense": held_out.dense})
+        whole = sessions.opened(network.read_bytes())
+        scores = {"": sessions.by_network(whole, held_out.dense, held_out.codes, None)}
+        scores["int8"], time_share = quantising.compared(network, small, held_out)
+        known = held_out.dense[:, KNOWN_SHARE]
+        by_float, by_int8 = (ndcg(blends.of(one, by_trees, known), held_out) for one in scores.values())
+        is_used = quantising.serves(quantise, by_float, by_int8, time_share)
+        figures = {"ndcg_at_10_float32": by_float, "ndcg_at_10_int8": by_int8, "time_share_of_int8": time_share}
+    if not is_used:
+        small.unlink()
+    return {**figures, "serves_int8": float(is_used)}
 
 
 def _learn(
