@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -65,8 +65,23 @@ Like `affinity.HALF_LIVES_D`, for the events that are learnt from. Trending: the
 Online Retail's reference results name; not compared as a half-life.
 """
 
+_MOST_PAIRS = 2_000_000_000
+"""
+Products of two items of a shopper, a session or a word that one table is made of, with several bounds on a row to keep
+below it: `_bounded`. Derived: scipy makes about 50 M a second, so 40 s a table. Online Retail has 30 M.
+"""
+
+_BLOCK_CELLS = 1024 * 50_000
+"""Cells of an item × item product that exist at once, at most. Derived: float32 and their columns are 400 MB."""
+
 _BLOCK = 1024
-"""Rows of an item × item product that are dense at once. Derived: 1024 × 50,000 float32 are 200 MB."""
+"""Rows of an item × item product that exist at once, at most."""
+
+_WHOLE_ROWS_UP_TO = 20_000
+"""
+Items up to which the nearest are picked from whole rows, above from what is in them. They differ in who wins a tie for
+the last place and in nothing else; whole rows of 100,000 items, nearly all empty, take 30 times as long.
+"""
 
 _WORD = re.compile(r"\w\w+")
 
@@ -113,7 +128,10 @@ def learn(dataset: Dataset, parameters: Parameters | None = None) -> Affinities:
         raise ValueError(f"history_d names {sorted(strange)}; the methods are {', '.join(HALF_LIVES_D)}")
     shape = (len(dataset.user_ids), dataset.n_items)
     half_lives_d = {name: getattr(used, f"{name}_d") for name in ("cosine", "linear", "likeness", "wants", "trending")}
-    wanted = {name: _matrix(dataset, half_life, shape) for name, half_life in half_lives_d.items()}
+    pairs = _Pairs.of(dataset, dataset.users, shape)
+    # Once for each memory: two methods that forget equally fast read the same.
+    by_half_life = {half_life: pairs.strongest(dataset, half_life) for half_life in set(half_lives_d.values())}
+    wanted = {name: by_half_life[half_life] for name, half_life in half_lives_d.items()}
     text = cosines(texts(dataset.items).T.tocsr(), 0.0)
     behaviour = {
         "cosine": cosines(wanted["cosine"], used.shrink),
@@ -141,14 +159,20 @@ def cosines(rows: Any, shrink: float) -> Table:
     rows = _bounded(rows)
     lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(0)).ravel())
     columns = rows.tocsc()
+    # Products that each item takes part in: an upper bound of what is in its row.
+    size = np.diff(rows.indptr)
+    products = (
+        np.minimum(rows.T @ size.astype(np.float64), rows.shape[1]) if len(rows.data) else np.zeros(rows.shape[1])
+    )
 
-    def block(start: int, end: int) -> Float32:
-        product = np.asarray((columns[:, start:end].T @ rows).todense(), np.float32)
-        scale = lengths[start:end, None] * lengths[None, :] + shrink
-        np.divide(product, scale, out=product, where=product > 0)
+    def block(start: int, end: int) -> Any:
+        product = (columns[:, start:end].T @ rows).astype(np.float32).tocsr()
+        row = np.repeat(np.arange(start, end), np.diff(product.indptr))
+        # In this order, which is that of whole rows: the last bit decides ties.
+        product.data /= lengths[row] * lengths[product.indices] + shrink
         return product
 
-    return _nearest(block, rows.shape[1])
+    return _nearest(block, rows.shape[1], _cuts(products))
 
 
 def linear(rows: Any, ridge: float = _LINEAR_RIDGE) -> Table:
@@ -169,7 +193,7 @@ def linear(rows: Any, ridge: float = _LINEAR_RIDGE) -> Table:
     inverse = np.linalg.inv(gram)
     # Row j: what every other item says about item j.
     weights = (-inverse / np.diag(inverse)[:, None]).astype(np.float32)
-    near = _nearest(lambda start, end: weights[start:end].copy(), len(kept))
+    near = _nearest(lambda start, end: weights[start:end].copy(), len(kept), _cuts(np.full(len(kept), len(kept))))
     lengths = np.zeros(n_items, np.int64)
     lengths[kept] = np.diff(near.offsets)
     return Table(np.concatenate([[0], np.cumsum(lengths)]), kept[near.keys].astype(np.int32), near.strengths)
@@ -239,16 +263,42 @@ def demand(items: Items, wanted: Any) -> Demand:
     return Demand(total, codes.astype(np.int32), share)
 
 
-def _matrix(dataset: Dataset, half_life_d: float, shape: tuple[int, int]) -> Any:
-    """CSR (n_users, n_items): the strongest decayed event of each pair, scaled so that the strongest kind is 1."""
-    value = strengths(dataset.types, dataset.ages_s, half_life_d * DAY_S)
-    wanted = STRENGTH[dataset.types] > 0
-    value = value / max(float(STRENGTH[dataset.types].max(initial=0.0)), 1e-9)
-    return _strongest(dataset.users[wanted], dataset.keys[wanted], value[wanted], shape)
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """
+    Who wanted what, each (row, item) pair once: sorted once, to be weighed by any half-life.
+
+    events  (n,) int64 of the dataset, by pair; starts (m,) int64 first event of each; pairs (m,) int64
+    """
+
+    events: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, dataset: Dataset, rows: NDArray[Any], shape: tuple[int, int]) -> _Pairs:
+        """Of *rows* (n,), the shopper or session of every event; what is no sign of wanting is left out."""
+        events = np.flatnonzero(STRENGTH[dataset.types] > 0)
+        pair = rows[events].astype(np.int64) * shape[1] + dataset.keys[events]
+        order = np.argsort(pair, kind="stable")
+        pair, events = pair[order], events[order]
+        starts = np.flatnonzero(np.diff(pair, prepend=-1))
+        return cls(events, starts, pair[starts], shape)
+
+    def strongest(self, dataset: Dataset, half_life_d: float) -> Any:
+        """CSR: the strongest decayed event of each pair, scaled so that the strongest kind is 1."""
+        value = strengths(dataset.types, dataset.ages_s, half_life_d * DAY_S)
+        value = value / max(float(STRENGTH[dataset.types].max(initial=0.0)), 1e-9)
+        kept = np.maximum.reduceat(value[self.events], self.starts) if len(self.starts) else np.empty(0, np.float32)
+        # Too old to count: a weight of nothing would only cost.
+        counts = kept >= np.float32(1e-6)
+        cells = (self.pairs[counts] // self.shape[1], self.pairs[counts] % self.shape[1])
+        return sparse.csr_matrix((kept[counts].astype(np.float32), cells), self.shape)
 
 
 def _sessions(dataset: Dataset, half_life_d: float) -> Any:
-    """CSR (n_sessions, n_items) like `_matrix`; where sessions are unknown, a shopper's day is one."""
+    """CSR (n_sessions, n_items), the strongest decayed events; where sessions are unknown, a shopper's day is one."""
     numbers = dataset.sessions.astype(np.int64)
     days = dataset.at_us // (86_400 * 1_000_000)
     by_day = dataset.users.astype(np.int64) * (int(days.max(initial=0)) + 1) + days
@@ -256,55 +306,75 @@ def _sessions(dataset: Dataset, half_life_d: float) -> Any:
     if unknown.any():
         _, dense = np.unique(by_day[unknown], return_inverse=True)
         numbers[unknown] = numbers.max(initial=-1) + 1 + dense
-    value = strengths(dataset.types, dataset.ages_s, half_life_d * DAY_S)
-    wanted = STRENGTH[dataset.types] > 0
-    value = np.where(wanted, value / max(float(STRENGTH[dataset.types].max(initial=0.0)), 1e-9), 0)
     shape = (int(numbers.max(initial=-1)) + 1, dataset.n_items)
-    return _strongest(numbers[wanted], dataset.keys[wanted], value[wanted], shape)
-
-
-def _strongest(rows: NDArray[Any], keys: NDArray[Any], values: Float32, shape: tuple[int, int]) -> Any:
-    pair = rows.astype(np.int64) * shape[1] + keys
-    order = np.lexsort((-values, pair))
-    pair = pair[order]
-    first = np.ones(len(pair), bool)
-    first[1:] = pair[1:] != pair[:-1]
-    pair, kept = pair[first], values[order][first]
-    matrix = sparse.csr_matrix((kept.astype(np.float32), (pair // shape[1], pair % shape[1])), shape)
-    # Too old to count: a weight of nothing would only cost.
-    matrix.data[matrix.data < 1e-6] = 0
-    matrix.eliminate_zeros()
-    return matrix
+    return _Pairs.of(dataset, numbers, shape).strongest(dataset, half_life_d)
 
 
 def _bounded(rows: Any) -> Any:
-    """Each row's strongest entries only."""
+    """Each row's strongest entries only, as many as keep the pairs of them below _MOST_PAIRS in all."""
     rows = rows.tocsr()
-    if not len(rows.data) or np.diff(rows.indptr).max() <= _MAX_ITEMS_A_ROW:
+    sizes = np.diff(rows.indptr).astype(np.int64)
+    most = _MAX_ITEMS_A_ROW
+    while most > 1 and int((np.minimum(sizes, most) ** 2).sum()) > _MOST_PAIRS:
+        most = most * 9 // 10
+    if not len(rows.data) or sizes.max() <= most:
         return rows
-    owner = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    owner = np.repeat(np.arange(rows.shape[0]), sizes)
     order = np.lexsort((rows.indices, -rows.data, owner))
-    kept = order[np.arange(len(order)) - rows.indptr[owner] < _MAX_ITEMS_A_ROW]
+    kept = order[np.arange(len(order)) - rows.indptr[owner] < most]
     return sparse.csr_matrix((rows.data[kept], (owner[kept], rows.indices[kept])), rows.shape)
 
 
-def _nearest(block: Callable[[int, int], Float32], n_items: int) -> Table:
+def _cuts(cells: NDArray[Any]) -> list[int]:
+    """Where to cut rows of so many *cells* (n,) into blocks that fit: from 0 to n, rising."""
+    before = np.concatenate([[0], np.cumsum(cells)])
+    cuts = [0]
+    while cuts[-1] < len(cells):
+        start = cuts[-1]
+        fitting = int(np.searchsorted(before, before[start] + _BLOCK_CELLS, "right")) - 1
+        cuts.append(min(max(fitting, start + 1), start + _BLOCK, len(cells)))
+    return cuts
+
+
+def _nearest(block: Callable[[int, int], Any], n_items: int, cuts: Sequence[int]) -> Table:
     """
-    Transposed: *block*(start, end) gives rows of an n_items × n_items matrix, what speaks for each item; the K largest
-    positive entries of each are kept.
+    Transposed: *block*(start, end) gives rows of an n_items × n_items matrix, what speaks for each item, sparse or not;
+    the K largest positive entries of each are kept.
     """
-    speakers, spoken_for, strengths_of = [], [], []
-    most = min(K, n_items)
-    for start in range(0, n_items, _BLOCK):
-        rows = block(start, min(start + _BLOCK, n_items))
-        rows[np.arange(len(rows)), start + np.arange(len(rows))] = 0
-        top = np.argpartition(-rows, most - 1, axis=1)[:, :most]
-        value = np.take_along_axis(rows, top, 1)
-        row, place = np.nonzero(value > 0)
-        speakers.append(top[row, place])
-        spoken_for.append(row + start)
-        strengths_of.append(value[row, place])
-    cells = (np.concatenate(strengths_of), (np.concatenate(speakers), np.concatenate(spoken_for)))
-    table = sparse.csr_matrix(cells, (n_items, n_items))
+    found = [_largest(block(start, end), start, n_items) for start, end in pairwise(cuts)]
+    speakers, spoken_for, values = (np.concatenate([part[i] for part in found]) for i in range(3))
+    table = sparse.csr_matrix((values, (speakers, spoken_for)), (n_items, n_items))
     table.sort_indices()
     return Table(table.indptr.astype(np.int64), table.indices.astype(np.int32), table.data.astype(np.float32))
+
+
+def _largest(rows: Any, start: int, n_items: int) -> tuple[NDArray[Any], NDArray[Any], Float32]:
+    """Columns, rows (counted from *start* on) and values of the K largest positive entries off the diagonal."""
+    if sparse.issparse(rows):
+        if n_items > _WHOLE_ROWS_UP_TO:
+            return _largest_of_few(rows, start)
+        rows = rows.toarray()
+    rows[np.arange(len(rows)), start + np.arange(len(rows))] = 0
+    most = min(K, n_items)
+    top = np.argpartition(-rows, most - 1, axis=1)[:, :most]
+    value = np.take_along_axis(rows, top, 1)
+    row, place = np.nonzero(value > 0)
+    return top[row, place], row + start, value[row, place]
+
+
+def _largest_of_few(rows: Any, start: int) -> tuple[NDArray[Any], NDArray[Any], Float32]:
+    """`_largest` among the entries that there are, ties to the smaller key."""
+    row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    counts = (rows.data > 0) & (rows.indices != row + start)
+    row, column, value = row[counts], rows.indices[counts], rows.data[counts]
+    sizes = np.bincount(row, minlength=rows.shape[0])
+    ends = np.cumsum(sizes)
+    kept = np.ones(len(row), np.bool_)
+    for i in np.flatnonzero(sizes > K).tolist():
+        own = slice(ends[i] - sizes[i], ends[i])
+        least = np.partition(value[own], -K)[-K]
+        keeps = value[own] > least
+        ties = np.flatnonzero(value[own] == least)
+        keeps[ties[np.argsort(column[own][ties], kind="stable")[: K - int(keeps.sum())]]] = True
+        kept[own] = keeps
+    return column[kept], row[kept] + start, value[kept]

@@ -244,3 +244,88 @@ def test_standardised_rows_have_no_mean_and_one_spread_and_equals_say_nothing():
     assert rows[0].mean() == pytest.approx(0, abs=1e-6)
     assert rows[0].std() == pytest.approx(1, abs=1e-6)
     assert rows[1].tolist() == [0, 0, 0]
+
+
+def many_pairs(n_items=300, n_rows=400, seed=4):
+    """Shoppers who wanted some of few popular items and some of many others; no two pairs weigh the same."""
+    from scipy import sparse
+
+    rng = np.random.default_rng(seed)
+    wanted = rng.random((n_rows, n_items)) < np.linspace(0.9, 0.05, n_items)
+    return sparse.csr_matrix(np.where(wanted, rng.random((n_rows, n_items)) + 0.1, 0).astype(np.float32))
+
+
+def same_table(one, other):
+    np.testing.assert_array_equal(one.offsets, other.offsets)
+    np.testing.assert_array_equal(one.keys, other.keys)
+    np.testing.assert_array_equal(one.strengths, other.strengths)
+
+
+def test_the_cosine_table_holds_the_closest_of_every_item_by_the_formula():
+    rows = many_pairs()
+    dense = rows.toarray().astype(np.float64)
+    lengths = np.sqrt((dense**2).sum(0))
+    close = dense.T @ dense / (np.outer(lengths, lengths) + 2.0)
+    np.fill_diagonal(close, 0)
+
+    table = affinity.cosines(rows, 2.0)
+
+    for item in range(300):
+        nearest = np.sort(close[:, item])[::-1][: affinity.K]
+        speaks = np.repeat(np.arange(300), np.diff(table.offsets))[table.keys == item]
+        np.testing.assert_allclose(np.sort(close[speaks, item])[::-1], nearest, rtol=1e-4)
+
+
+def test_rows_of_a_large_catalogue_keep_what_whole_rows_keep(monkeypatch):
+    whole = affinity.cosines(many_pairs(), 2.0)
+    monkeypatch.setattr(affinity, "_WHOLE_ROWS_UP_TO", 0)
+
+    few = affinity.cosines(many_pairs(), 2.0)
+
+    assert np.diff(whole.offsets).sum() == 300 * affinity.K
+    same_table(few, whole)
+
+
+def test_in_a_large_catalogue_the_last_place_of_equals_goes_to_the_smaller_key(monkeypatch):
+    from scipy import sparse
+
+    monkeypatch.setattr(affinity, "_WHOLE_ROWS_UP_TO", 0)
+    monkeypatch.setattr(affinity, "K", 3)
+
+    table = affinity.cosines(sparse.csr_matrix(np.ones((2, 6), np.float32)), 0.0)
+
+    speaks = np.repeat(np.arange(6), np.diff(table.offsets))
+    assert sorted(speaks[table.keys == 5].tolist()) == [0, 1, 2]
+    assert sorted(speaks[table.keys == 0].tolist()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("cells", [1, 700, 10**9])
+def test_how_a_product_is_cut_changes_nothing(monkeypatch, cells):
+    whole = affinity.cosines(many_pairs(), 2.0)
+    monkeypatch.setattr(affinity, "_BLOCK_CELLS", cells)
+
+    same_table(affinity.cosines(many_pairs(), 2.0), whole)
+
+
+def test_blocks_cover_every_row_once_and_hold_no_more_than_fits(monkeypatch):
+    monkeypatch.setattr(affinity, "_BLOCK_CELLS", 10)
+    cells = np.array([4, 4, 4, 30, 1, 1, 1])
+
+    cuts = affinity._cuts(cells)
+
+    assert cuts == [0, 2, 3, 4, 7]
+
+
+def test_long_rows_are_cut_shorter_where_all_pairs_together_are_too_many(monkeypatch):
+    rows = many_pairs()
+    sizes = np.diff(rows.indptr)
+    monkeypatch.setattr(affinity, "_MOST_PAIRS", int((sizes.astype(np.int64) ** 2).sum()) // 4)
+
+    cut = affinity._bounded(rows)
+
+    kept = np.diff(cut.indptr)
+    assert int((kept.astype(np.int64) ** 2).sum()) <= affinity._MOST_PAIRS
+    assert kept.max() < sizes.max()
+    for row in (0, 200):
+        strongest = np.sort(rows[row].data)[::-1][: kept[row]]
+        np.testing.assert_array_equal(np.sort(cut[row].data)[::-1], strongest)
