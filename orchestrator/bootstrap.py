@@ -23,6 +23,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import numpy as np
+from redis.asyncio import Redis
 
 from orchestrator.adapters import catalogue as catalogues
 from orchestrator.adapters import redis_client
@@ -33,6 +34,8 @@ from orchestrator.adapters.feast_reader import FeastRedisReader
 from orchestrator.adapters.grpc_channel import is_ready, open_channel
 from orchestrator.adapters.grpc_reranker import GrpcReranker
 from orchestrator.adapters.grpc_sources import GrpcSource
+from orchestrator.adapters.kafka_events import KafkaEvents
+from orchestrator.adapters.kafka_producer import KafkaProducer
 from orchestrator.adapters.redis_events import RedisEvents
 from orchestrator.adapters.redis_items import RedisItems
 from orchestrator.adapters.redis_people import RedisPeople
@@ -62,7 +65,7 @@ from orchestrator.ports import (
 )
 from orchestrator.settings import Replicas, RulesSettings, Settings
 from orchestrator.telemetry import Metrics, log, metrics
-from protos import artefacts
+from protos import artefacts, event_topic
 from protos.feast_layout import ReadPlan
 
 ARM = "champion"
@@ -125,9 +128,13 @@ class Running:
         try:
             await self.events.watermark("u:")
             found["redis"] = "ok"
-            found["events"] = await self.events.durability()
         except DependencyError as error:
             found["redis"] = error.loss.value
+            return found
+        try:
+            found["events"] = await self.events.durability()
+        except DependencyError as error:
+            found["events"] = f"{error.loss.value}: {error}"
         return found
 
 
@@ -194,7 +201,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
         _know_dependencies(guard, settings, channels)
         pipeline = Pipeline(settings, parts, _made_by(settings, catalogue))
         stack.push_async_callback(pipeline.drain)
-        events = given.events or RedisEvents(redis, settings.events, settings.retention)
+        events = given.events or _events(stack, redis, settings)
         running = Running(
             settings,
             pipeline,
@@ -226,6 +233,26 @@ def _tell_if_it_failed(event: str, task: asyncio.Task[None]) -> None:
     """A bug in what observes or looks leaves things as they are; nobody would hear of it before the end."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error(event, exc_info=error)
+
+
+def _events(stack: AsyncExitStack, redis: Redis, settings: Settings) -> EventLog:
+    """The event log of the broker that the settings name."""
+    about = settings.events.kafka
+    if settings.events.broker == "redis":
+        return RedisEvents(redis, settings.events, settings.retention)
+    try:
+        producer = KafkaProducer(
+            about.bootstrap_servers,
+            about.topic,
+            "all" if about.acks == "all" else "1",
+            about.timeout_ms / 1000,
+            event_topic.properties(about.file),
+        )
+    except event_topic.TopicUnusable as error:
+        raise NotReady(f"events.broker is kafka: {error}") from error
+    stack.push_async_callback(producer.close)
+    state = RedisEvents(redis, settings.events, settings.retention, is_log=False)
+    return KafkaEvents(producer, state, about.acks)
 
 
 async def _warm_up(running: Running) -> None:

@@ -111,7 +111,22 @@ class Redis(_Section):
     connect_timeout_ms: float = Field(gt=0)
 
 
+class KafkaSettings(_Section):
+    bootstrap_servers: str = Field(min_length=1)
+    topic: str = Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")
+    acks: Literal["all", "leader"]
+    timeout_ms: float = Field(gt=0)
+    properties: str
+
+    @property
+    def file(self) -> Path | None:
+        """The file of properties, if one is named."""
+        return Path(self.properties) if self.properties else None
+
+
 class EventSettings(_Section):
+    broker: Literal["redis", "kafka"]
+    kafka: KafkaSettings
     wait_replicas: int = Field(ge=0)
     wait_ms: float = Field(gt=0)
 

@@ -1,5 +1,6 @@
 """
-Events into Redis: the stream, the shopper's history, the watermark, and no stale slate left behind.
+Events into Redis: the stream (unless the log is elsewhere: kafka_events), the shopper's history, the watermark, and no
+stale slate left behind.
 
 All of one event happens in one script, so that a crash between two commands cannot leave an event in the log
 and not in the history, or the other way round; and an event_id seen before changes nothing. Whose lists they are is
@@ -57,7 +58,8 @@ end
 )
 
 # KEYS: seen, stream. ARGV: body, subject ("" = nobody's), entry ("" = in neither list), prefix of the list, entries
-# kept, length of the stream, and for how many seconds: an event_id, a user's keys, a visitor's.
+# kept, length of the stream (0: the log is elsewhere), and for how many seconds: an event_id, a user's keys, a
+# visitor's.
 APPEND = (
     PRELUDE
     + """
@@ -82,7 +84,7 @@ local function count(subject, lives_s)
 end
 
 if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[7]) == false then return 0 end
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], '*', 'event', ARGV[1])
+if ARGV[6] ~= '0' then redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], '*', 'event', ARGV[1]) end
 local owner, lives_s = ARGV[2], ARGV[8]
 if owner == '' then return 1 end
 if string.sub(owner, 1, 2) == 'v:' then
@@ -115,10 +117,13 @@ class RedisEvents:
     Args:
         events: how many replicas have to have an event before it is accepted, and how long that is waited for.
         retention: how long a shopper's keys live after the last event.
+        is_log: whether events are appended to the stream; False: what they change of a shopper is all that is kept.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, events: EventSettings, retention: Retention) -> None:
-        self._client = client
+    def __init__(
+        self, client: redis.asyncio.Redis, events: EventSettings, retention: Retention, is_log: bool = True
+    ) -> None:
+        self._client, self._is_log = client, is_log
         self._wait_replicas, self._wait_ms = events.wait_replicas, int(events.wait_ms)
         self._user_s, self._visitor_s = retention.user_s, retention.visitor_s
 
@@ -139,9 +144,9 @@ class RedisEvents:
             pipe.evalsha(
                 _APPEND_SHA,
                 2,
-                *(b"tutti:event:" + event.event_id.encode(), STREAM),
-                *(event.body, event.subject or b"", entry, list_key("", event.type_code)),
-                *(MAX_ENTRIES, STREAM_MAX_LENGTH, SEEN_FOR_S, self._user_s, self._visitor_s),
+                *(_seen_key(event), STREAM),
+                *(event.body if self._is_log else b"", event.subject or b"", entry, list_key("", event.type_code)),
+                *(MAX_ENTRIES, STREAM_MAX_LENGTH if self._is_log else 0, SEEN_FOR_S, self._user_s, self._visitor_s),
             )
         if self._wait_replicas:
             pipe.set(WAITED, 1, ex=60)
@@ -154,6 +159,29 @@ class RedisEvents:
             detail = f"{replies[-1]} of {self._wait_replicas} replicas had the events after {self._wait_ms} ms"
             raise DependencyError(Loss.UNAVAILABLE, detail)
         return [bool(taken) for taken in replies[1 : 1 + len(events)]]
+
+    async def unseen(self, events: Sequence[Event]) -> list[Event]:
+        """
+        Those of *events* that were not taken before, each event_id once; a hint, for who asks now is not alone.
+
+        Raises:
+            DependencyError: Redis does not answer.
+        """
+        if not events:
+            return []
+        # A command each and not one MGET: an event's keys live on one node, those of two events need not.
+        pipe = self._client.pipeline(transaction=False)
+        for event in events:
+            pipe.exists(_seen_key(event))
+        try:
+            known = await pipe.execute()
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise translate(error) from error
+        fresh: dict[str, Event] = {}
+        for event, is_known in zip(events, known, strict=True):
+            if not is_known:
+                fresh.setdefault(event.event_id, event)
+        return list(fresh.values())
 
     async def watermark(self, subject: str) -> int:
         """See the port."""
@@ -177,3 +205,7 @@ class RedisEvents:
         except (redis.exceptions.RedisError, OSError) as error:
             raise translate(error) from error
         return "appendfsync is no: half a minute of events is lost with the machine" if policy == "no" else "ok"
+
+
+def _seen_key(event: Event) -> bytes:
+    return b"tutti:event:" + event.event_id.encode()

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from orchestrator import settings as tree
+from orchestrator.cli.status import checks_of, doubts
 from orchestrator.cli.up import default_data
 from orchestrator.doctor import report
 from orchestrator.doctor.catalogue import catalogue
@@ -77,6 +78,9 @@ def _examine(
     faults = [fault for fault in catalogue(system.names) if fault.by_doctor]
     picked = [fault for fault in chosen(faults, only) if only or fault.quick or not quick]
     shop = system.shop()
+    # A drill judges what it breaks itself; what is broken before it begins is said first.
+    for line in doubts(checks_of(f"{system.host}:{system.port}")):
+        console.print(f"before any fault, {line}")
     if rate is None:
         knee = measure_knee(system, shop, QUICK_KNEE_STEP_S if quick else KNEE_STEP_S, seed)
         rate = knee.load

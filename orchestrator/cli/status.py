@@ -54,7 +54,7 @@ def status(
         table.add_row(name, process["state"], process["address"], pid, str(process["replica"]))
     Console().print(table)
     typer.echo(f"edge: http://{found['edge']}/")
-    for line in doubts(_checks(str(found["edge"]))):
+    for line in doubts(checks_of(str(found["edge"]))):
         typer.echo(line)
     _say_what_helps(data)
 
@@ -69,7 +69,8 @@ def doubts(checks: Mapping[str, str]) -> list[str]:
     return [f"not ok: {name}: {state}" for name, state in sorted(checks.items()) if state != "ok"]
 
 
-def _checks(edge: str) -> dict[str, str]:
+def checks_of(edge: str) -> dict[str, str]:
+    """What an orchestrator behind *edge*, `host:port`, says of its dependencies; nothing where it does not answer."""
     import httpx
 
     try:

@@ -166,7 +166,7 @@ def make_plan(
         models=models,
         ingestion=ProcessSpec(
             INGESTION,
-            (python, "-m", "services.ingestion", *shared, "--address", ingestion_address),
+            (python, "-m", "services.ingestion", *shared, "--address", ingestion_address, *_topic(settings)),
             ingestion_address,
             Probe.GRPC,
         ),
@@ -211,6 +211,16 @@ def _reaching(settings: Settings, data: Path, redis_url: str, seen: Sequence[Pro
             "reranker": settings.reranker.model_copy(update={"targets": targets(settings.reranker.name)}),
         }
     )
+
+
+def _topic(settings: Settings) -> Iterator[str]:
+    """The options that name the topic of events, where they are in Kafka."""
+    if settings.events.broker != "kafka":
+        return
+    about = settings.events.kafka
+    yield from ("--kafka", about.bootstrap_servers, "--topic", about.topic)
+    if about.file is not None:
+        yield from ("--kafka-properties", about.properties)
 
 
 def _proxy(name: str, replica: int, behind: str, ports: Iterator[int], python: str) -> ProcessSpec:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import redis.asyncio
 import structlog
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from protos import live_features, redactions
 from protos.history import REDACTIONS, identity_key
@@ -28,8 +28,8 @@ from protos.live_features import POSITION
 from services.ingestion import steps
 from services.ingestion.known_events import KnownEvents, Touched
 from services.ingestion.online_store import OnlineStore
-from services.ingestion.redact import position
 from services.ingestion.sinks import LoggedEvent, Poison, parse
+from services.ingestion.tails import Tail
 from services.training import live_views
 from services.training.feature_store import FeatureError
 
@@ -41,8 +41,8 @@ BATCH = 500
 """Users, and items, of one computation. Measured: half a second of CPU at a million events, most of which one row costs
 too, so that a larger batch is cheaper, and a smaller one no sooner done."""
 
-READ_AT_ONCE = 1_000
-"""As the consumer."""
+ASK_AT_ONCE = 1_000
+"""Identities a command asks for. Judged."""
 
 LOOK_EVERY_S = 1.0
 """How often to look for erased people, and whether the position still stands. Judged."""
@@ -61,6 +61,8 @@ class FeatureFollower:
     One a data directory.
 
     Args:
+        client: the Redis of features and identities.
+        tail: the event stream, read without a group.
         step: told the name of each step; see `steps`.
     """
 
@@ -68,19 +70,17 @@ class FeatureFollower:
         self,
         client: redis.asyncio.Redis,
         data: Path,
-        stream: str,
-        group: str,
+        tail: Tail,
         log: structlog.stdlib.BoundLogger,
         *,
         every_s: float = EVERY_S,
         look_every_s: float = LOOK_EVERY_S,
         step: steps.Step = steps.nothing,
     ) -> None:
-        self._client, self._data, self._stream, self._group, self._log = client, data, stream, group, log
+        self._client, self._data, self._tail, self._log = client, data, tail, log
         self._every_s, self._look_every_s, self._step = every_s, look_every_s, step
         self._known: KnownEvents | None = None
         self._views = live_views.LiveViews("", ())
-        self._last: bytes = b"0-0"
         self._settled: bytes | None = None
         # Who waits, oldest first; behind them those whom nobody waits for.
         self._fresh = _Waiting()
@@ -144,7 +144,8 @@ class FeatureFollower:
                 self._is_idle_told = True
             return False
         # Before the files are read: what is acknowledged by now is in them.
-        self._settled, self._last = await self._where_to_begin()
+        settled: bytes | None = await self._client.get(POSITION)
+        self._settled = settled if await self._tail.begin(settled) else None
         self._erased_of = self._stamp()
         erased = await asyncio.to_thread(redactions.read, self._data)
         self._known = await asyncio.to_thread(KnownEvents, self._data, views.views, erased)
@@ -156,31 +157,10 @@ class FeatureFollower:
         self._is_again_due = True
         if self._settled is None:
             self._behind.add(self._known.live())
-        self._log.info("features followed", events=len(self._known), position=self._last.decode(), waiting=self.waiting)
+        self._log.info(
+            "features followed", events=len(self._known), position=self._tail.position.decode(), waiting=self.waiting
+        )
         return True
-
-    async def _where_to_begin(self) -> tuple[bytes | None, bytes]:
-        """The position as it stands in Redis, and the entry after which to read: nothing before it is missing in the
-        log's files, and nothing after it is in the store for sure."""
-        settled: bytes | None = await self._client.get(POSITION)
-        try:
-            groups: Any = await self._client.xinfo_groups(self._stream)
-        except ResponseError:
-            groups = []
-        group = next((one for one in groups if _bytes(one["name"]) == self._group.encode()), None)
-        if group is None:
-            return settled, b"0-0"
-        pending: Any = await self._client.xpending(self._stream, self._group)
-        beginnings = [_bytes(group["last-delivered-id"])]
-        if pending["min"] is not None:
-            beginnings.append(_before(_bytes(pending["min"])))
-        if settled is not None:
-            beginnings.append(settled)
-            oldest: Any = await self._client.xrange(self._stream, count=1)
-            if oldest and position(oldest[0][0]) > position(settled):
-                # What came right after it may have been trimmed before anybody here read it; the log has it.
-                settled = None
-        return settled, min(beginnings, key=position)
 
     async def _turn(self) -> None:
         known = self._begun()
@@ -201,39 +181,31 @@ class FeatureFollower:
             taken_out: Any = self._client.srem(live_features.AGAIN, *self._again)
             await taken_out
             self._again = set()
-        if not self.waiting and self._settled != self._last:
-            await self._client.set(POSITION, self._last)
-            self._settled = self._last
+        if not self.waiting and self._settled != self._tail.position:
+            position = self._tail.position
+            await self._client.set(POSITION, position)
+            self._settled = position
             self._step("features.settled")
 
     async def _read(self, block_s: float | None) -> int:
         """Take in what the stream has; returns how many entries that were."""
-        block_ms = None if block_s is None else max(1, int(block_s * 1000))
-        answer: Any = await self._client.xread({self._stream: self._last}, count=READ_AT_ONCE, block=block_ms)
-        # redis-py answers [[stream, entries]] with protocol 2 and {stream: [entries]} with protocol 3.
-        parts = (
-            [p for found in answer.values() for p in found]
-            if isinstance(answer, dict)
-            else [entries for _, entries in answer or ()]
-        )
-        entries = [entry for part in parts for entry in part]
+        entries = await self._tail.read(block_s)
         if not entries:
             return 0
         self._step("features.read")
-        events = [event for _, fields in entries if (event := _event(fields)) is not None]
+        events = [event for entry in entries if (event := _event(entry.fields)) is not None]
         known = self._begun()
         touched = await asyncio.to_thread(known.add, events)
         visitors = [one.columns["visitor_id"] for one in events if one.columns["visitor_id"] is not None]
         touched |= await self._identify(await asyncio.to_thread(known.guests, visitors))
         self._fresh.add(touched)
-        self._last = entries[-1][0]
         return len(entries)
 
     async def _identify(self, visitor_ids: list[str]) -> Touched:
         """What merged visitors did is the users'; which ones are, Redis knows."""
         users: dict[str, str] = {}
-        for start in range(0, len(visitor_ids), READ_AT_ONCE):
-            some = visitor_ids[start : start + READ_AT_ONCE]
+        for start in range(0, len(visitor_ids), ASK_AT_ONCE):
+            some = visitor_ids[start : start + ASK_AT_ONCE]
             found = await self._client.mget([identity_key(one) for one in some])
             users |= {one: user.decode() for one, user in zip(some, found, strict=True) if user is not None}
         return await asyncio.to_thread(self._begun().identify, users) if users else Touched()
@@ -283,7 +255,7 @@ class FeatureFollower:
         return status.st_mtime_ns, status.st_ino
 
     def __repr__(self) -> str:
-        return f"<FeatureFollower {self._known!r} at {self._last.decode()}, {self.waiting} waiting>"
+        return f"<FeatureFollower {self._known!r} at {self._tail.position.decode()}, {self.waiting} waiting>"
 
 
 class _Waiting:
@@ -321,22 +293,12 @@ def _named(members: Iterable[bytes]) -> Touched:
     return Touched(frozenset(users), frozenset(items))
 
 
-def _event(fields: dict[bytes, bytes] | None) -> LoggedEvent | None:
+def _event(fields: Mapping[bytes, bytes] | None) -> LoggedEvent | None:
     """The event of an entry; None for poison, which the consumer buries."""
     try:
         return parse((fields or {}).get(b"event"))
     except Poison:
         return None
-
-
-def _before(entry_id: bytes) -> bytes:
-    """The id right before: reading after it begins with this entry."""
-    milliseconds, sequence = position(entry_id)
-    return b"%d-%d" % ((milliseconds, sequence - 1) if sequence else (max(milliseconds - 1, 0), 2**64 - 1))
-
-
-def _bytes(value: bytes | str) -> bytes:
-    return value.encode() if isinstance(value, str) else value
 
 
 async def _sleep(seconds: float, stop: asyncio.Event) -> None:

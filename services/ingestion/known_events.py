@@ -137,6 +137,11 @@ class KnownEvents:
             Whom they are about, also where they were known: whoever asks again wants the answer again.
         """
         rows = [event.columns for event in events if event.columns["item_id"] is not None]
+        if self._erased.erased_at_us:
+            # A topic gives again what an erased person did; the stream has been rid of it.
+            users = self._erased.of_users({row["user_id"] for row in rows if row["user_id"] is not None})
+            guests = self._erased.of_visitors({row["visitor_id"] for row in rows if row["visitor_id"] is not None})
+            rows = [row for row in rows if not _is_before(row, users, guests)]
         table = pa.table({name: [row[name] for row in rows] for name in _LOG_COLUMNS}, schema=_with_visitor())
         self._append(table)
         people = _people(table)
@@ -272,6 +277,12 @@ def _people(table: pa.Table) -> list[str | None]:
 
 def _with_visitor() -> pa.Schema:
     return _SCHEMA.append(pa.field("visitor_id", pa.string()))
+
+
+def _is_before(row: Mapping[str, object], users: Mapping[str, int], guests: Mapping[str, int]) -> bool:
+    """Whether the person whose row this is was erased after it; *users*, *guests*: erased, with the moment."""
+    who, erased = (row["user_id"], users) if row["user_id"] is not None else (row["visitor_id"], guests)
+    return who in erased and _us(row["timestamp"]) <= erased[who]  # type: ignore[arg-type,index]  # columns by name
 
 
 def _us(moment: datetime) -> int:

@@ -1,10 +1,10 @@
 """
-How far ingestion is behind, asked of Redis: for the metrics of the process, and for `tutti ingest status` from outside.
+How far ingestion is behind, asked of the broker: for the metrics of the process, and for `tutti ingest status`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import redis.asyncio
@@ -13,7 +13,9 @@ from redis.exceptions import ResponseError
 from protos.history import REDACTIONS
 from protos.live_features import POSITION
 from services.ingestion.consume import DEAD, GROUP, STREAM
+from services.ingestion.kafka_lag import TopicWatch
 from services.ingestion.redact import position
+from services.ingestion.tails import is_entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Lag:
     dead            entries that will never be events, and when the last came, if there is any
     redactions      people's orders not carried out
     stream, consumers  entries in the stream; names in the group
+    broker          redis, or kafka: then `unread` is all that waits, for a topic does not know what was given to
+                    whom, and `consumers` is not asked
     """
 
     unread: int
@@ -41,15 +45,33 @@ class Lag:
     redactions: int
     stream: int
     consumers: tuple[str, ...]
+    broker: str = "redis"
 
 
-async def look(client: redis.asyncio.Redis) -> Lag:
+async def look(client: redis.asyncio.Redis, watch: TopicWatch | None = None) -> Lag:
     """
-    Now.
+    Now; *watch*: where events are in Kafka.
 
     Raises:
-        redis.exceptions.RedisError: Redis is not there or refuses.
+        redis.exceptions.RedisError: Redis is not there or refuses; OSError: the same of Kafka.
     """
+    lag = await _of_redis(client)
+    if watch is None:
+        return lag
+    topic = await watch.look(await client.get(POSITION))
+    return replace(
+        lag,
+        unread=topic.waiting,
+        pending=0,
+        oldest_s=topic.oldest_s,
+        features_s=topic.features_s,
+        stream=topic.length,
+        consumers=(),
+        broker="kafka",
+    )
+
+
+async def _of_redis(client: redis.asyncio.Redis) -> Lag:
     async with client.pipeline(transaction=False) as pipe:
         pipe.time()
         pipe.xlen(STREAM)
@@ -61,7 +83,7 @@ async def look(client: redis.asyncio.Redis) -> Lag:
     now_ms = seconds * 1000 + micros // 1000
     unread, pending, oldest, consumers = await _of_group(client, length)
     unsettled: float | None = None
-    if settled is not None:
+    if settled is not None and is_entry(settled):
         unsettled = _age_s(await _first_after(client, settled), now_ms)
     return Lag(
         unread=unread,

@@ -1,7 +1,8 @@
 """
 What ingestion tells its operators: how far it is behind, in Prometheus' text. Names are fixed here and nowhere else.
 
-Read from Redis every few seconds and not counted here, so that another consumer's work, and an earlier life's, shows.
+Read from the broker every few seconds and not counted here, so that another consumer's work, and an earlier life's,
+shows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 from redis.exceptions import RedisError
 
+from services.ingestion.kafka_lag import TopicWatch
 from services.ingestion.lag import Lag, look
 
 EVERY_S = 2.0
@@ -37,7 +39,7 @@ class IngestionMetrics:
         self.rebuilding = gauge("features_rebuilding", "1 while all that the log speaks of is computed anew")
         self.dead = gauge("dead_letters", "Entries that will never be events, as they lie in Redis")
         self.redactions = gauge("redactions", "Orders to take people out that are not carried out")
-        self.up = gauge("up", "1 while Redis answers")
+        self.up = gauge("up", "1 while Redis answers, and Kafka where events are there")
 
     def show(self, lag: Lag) -> None:
         """Set every gauge."""
@@ -50,11 +52,17 @@ class IngestionMetrics:
         self.redactions.set(lag.redactions)
         self.up.set(1)
 
-    async def follow(self, client: redis.asyncio.Redis, stop: asyncio.Event, log: structlog.stdlib.BoundLogger) -> None:
-        """Look again and again until *stop*; a Redis that is away shows as `up` 0, and the rest as it was."""
+    async def follow(
+        self,
+        client: redis.asyncio.Redis,
+        stop: asyncio.Event,
+        log: structlog.stdlib.BoundLogger,
+        watch: TopicWatch | None = None,
+    ) -> None:
+        """Look again and again until *stop*; a broker that is away shows as `up` 0, and the rest as it was."""
         while not stop.is_set():
             try:
-                self.show(await look(client))
+                self.show(await look(client, watch))
             except (RedisError, OSError) as error:
                 self.up.set(0)
                 log.debug("lag unknown", reason=str(error))

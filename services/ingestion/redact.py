@@ -17,9 +17,10 @@ import asyncio
 import fcntl
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ what the edge allows a shopper's clock; rather a newcomer's first minutes than a
 
 ABANDONED_S = 3_600
 """A file that was being written this long ago is of a process that died: judged, writing one takes seconds."""
+
+_LONG_AGO_US = -(2**62)
 
 PAGE = 1_000
 """Entries a read asks for, as in `consume`."""
@@ -126,6 +129,9 @@ class Redactor:
         self._data, self._log, self._step = data, log, step
         self._unreadable: set[bytes] = set()
 
+    async def close(self) -> None:
+        """Give up what belongs to this redactor alone: nothing."""
+
     async def orders(self) -> list[Order]:
         """What waits, the oldest first; one page, the rest next time. What is no order stays, for people to look at."""
         entries: Any = await self._client.xrange(REDACTIONS, count=PAGE)
@@ -138,6 +144,10 @@ class Redactor:
                     self._unreadable.add(entry_id)
                     self._log.error("redaction unreadable", entry=entry_id.decode(), reason=repr(error))
         return found
+
+    def covers(self, order: Order, entry_id: bytes, event: LoggedEvent) -> bool:
+        """Whether this entry, which is *event*, is from before the erasure."""
+        return order.covers(entry_id)
 
     async def is_consumed(self, order: Order) -> bool:
         """Whether every entry from before the erasure was read, and is held by no consumer of the group."""
@@ -276,6 +286,33 @@ def alone(data: Path) -> Iterator[None]:
     with (data / ".redacting").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def without(erased: redactions.Redactions, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """
+    *rows* without those of erased people from before their erasure; another user's, without the erased visitor.
+
+    `received_at` of a row is microseconds since the epoch or a moment; a row without it is from before.
+    """
+    users = erased.of_users({row["user_id"] for row in rows if row["user_id"] is not None})
+    visitors = erased.of_visitors({row["visitor_id"] for row in rows if row["visitor_id"] is not None})
+    if not users and not visitors:
+        return list(rows)
+    apart_us, kept = CLOCKS_APART_MS * 1000, []
+    for row in rows:
+        at_us, user_id = _received_us(row["received_at"]), row["user_id"]
+        is_visitors = row["visitor_id"] in visitors and at_us <= visitors[row["visitor_id"]] + apart_us
+        is_users = user_id in users and at_us <= users[user_id] + apart_us
+        if is_users or (user_id is None and is_visitors):
+            continue
+        kept.append({**row, "visitor_id": None} if is_visitors else row)
+    return kept
+
+
+def _received_us(moment: datetime | int | None) -> int:
+    if moment is None:
+        return _LONG_AGO_US
+    return moment if isinstance(moment, int) else round(moment.timestamp() * 1e6)
 
 
 def _is_theirs(entry_id: bytes, fields: dict[bytes, bytes], orders: Sequence[Order], is_dead: bool) -> bool:

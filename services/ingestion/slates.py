@@ -1,12 +1,11 @@
 """
 The slate log's stream → `DIR/slate_log/served/date=…/` and `made/date=…/`.
 
-Beside the consumer of events, in the same process, and simpler: the log is a sample, so what a consumer that never
-comes back had in hand is lost with it. Entries leave the stream once their file has its name; after a crash a slate may
-stand in two files.
+Beside the consumer of events, in the same process and by the same reader, always in Redis. Entries leave the stream
+once their file has its name; after a crash a slate may stand in two files.
 
     entry → row → buffered → file, without erased people → entry deleted
-          ↘ unreadable: counted, deleted
+          ↘ unreadable, or given too often: counted, deleted
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from typing import Any
 import pyarrow as pa
 import redis.asyncio
 import structlog
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from protos import redactions, slate_log
-from protos.redactions import Redactions
 from protos.slate_log import MADE, SERVED, STREAM, NoSlate
-from services.ingestion.redact import CLOCKS_APART_MS, alone
+from services.ingestion.redact import alone, without
 from services.ingestion.sinks import add_part
+from services.ingestion.streams import Entry, RedisStream
 
 GROUP = "ingestion"
 
@@ -40,6 +39,12 @@ FLUSH_SLATES, FLUSH_S = 1_000, 30.0
 
 BLOCK_S = 0.5
 """Longest wait inside Redis; also how late a stop is noticed. As the consumer of events."""
+
+CLAIM_EVERY_S, CLAIM_IDLE_S = 30.0, 120.0
+"""As the consumer of events; the second four times `FLUSH_S`, so that a healthy one is never robbed."""
+
+DELIVERIES = 5
+"""A slate given this often without being written may be what kills us; the log is a sample, so it is dropped."""
 
 BACKOFF_S = (0.1, 5.0)
 
@@ -80,7 +85,7 @@ class SlateFiles:
             erased = redactions.read(self._data)
             for kind, of_kind in rows.items():
                 days: dict[str, list[Row]] = {}
-                for row in _without(erased, of_kind):
+                for row in without(erased, of_kind):
                     days.setdefault(_day(row["received_at"]), []).append(row)
                 for day, of_day in sorted(days.items()):
                     folder = self._data / slate_log.FOLDER / KINDS[kind].folder / f"date={day}"
@@ -100,10 +105,22 @@ class SlateFollower:
         name: str,
         log: structlog.stdlib.BoundLogger,
         flush_s: float = FLUSH_S,
+        claim_idle_s: float = CLAIM_IDLE_S,
     ) -> None:
-        self._client, self._sink, self._name, self._log, self._flush_s = client, sink, name, log, flush_s
+        self._sink, self._name, self._log, self._flush_s = sink, name, log, flush_s
+        self._stream = RedisStream(
+            client,
+            STREAM,
+            GROUP,
+            name,
+            log,
+            batch=READ_AT_ONCE,
+            claim_every_s=CLAIM_EVERY_S,
+            claim_idle_s=claim_idle_s,
+            is_emptied=True,
+        )
         self._rows: dict[bytes, list[Row]] = {kind: [] for kind in KINDS}
-        self._entries: list[bytes] = []
+        self._entries: dict[bytes, None] = {}
         self._oldest_at = 0.0
         self.slates_written = 0
         self.unreadable = 0
@@ -118,9 +135,9 @@ class SlateFollower:
         while not stop.is_set():
             try:
                 if not connected:
-                    await self._connect()
+                    await self._stream.open()
                     connected, wait_s = True, BACKOFF_S[0]
-                await self._take(await self._read(b">", block_ms=int(BLOCK_S * 1000)))
+                await self._take(await self._stream.read(BLOCK_S))
                 if self._entries and time.monotonic() - self._oldest_at >= self._flush_s:
                     await self._flush()
             except (RedisError, OSError) as error:
@@ -133,42 +150,27 @@ class SlateFollower:
         except (RedisError, OSError) as error:
             self._log.warning("stopped before every slate was written", reason=str(error), follower=repr(self))
 
-    async def _connect(self) -> None:
-        """Make the group if need be, and take up what an earlier life left in hand."""
-        try:
-            await self._client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
-        # What is buffered is in hand still; it is read again with the rest.
-        self._rows, self._entries = {kind: [] for kind in KINDS}, []
-        last = b"0"
-        while entries := await self._read(last, block_ms=None):
-            last = entries[-1][0]
-            await self._take(entries)
-
-    async def _read(self, after: bytes, block_ms: int | None) -> list[tuple[bytes, dict[bytes, bytes] | None]]:
-        answer: Any = await self._client.xreadgroup(
-            GROUP, self._name, {STREAM: after}, count=READ_AT_ONCE, block=block_ms
-        )
-        # redis-py answers [[stream, entries]] with protocol 2 and {stream: [entries]} with protocol 3.
-        if isinstance(answer, dict):
-            return [entry for entries in answer.values() for part in entries for entry in part]
-        return [entry for _, entries in answer or () for entry in entries]
-
-    async def _take(self, entries: Sequence[tuple[bytes, dict[bytes, bytes] | None]]) -> None:
+    async def _take(self, entries: Sequence[Entry]) -> None:
+        # What is buffered is in hand still, and given again after Redis was away.
+        entries = [one for one in entries if one.entry_id not in self._entries]
         if entries and not self._entries:
             self._oldest_at = time.monotonic()
-        for entry_id, fields in entries:
-            self._entries.append(entry_id)
-            for kind, raw in (fields or {}).items():  # None: trimmed while it was in hand
+        for entry in entries:
+            self._entries[entry.entry_id] = None
+            if entry.deliveries > DELIVERIES:
+                self._dropped(entry, f"delivered more than {DELIVERIES} times without being written")
+                continue
+            for kind, raw in (entry.fields or {}).items():  # None: trimmed while it was in hand
                 try:
                     self._rows[kind].append(_READ[kind](raw))
                 except (NoSlate, KeyError) as error:
-                    self.unreadable += 1
-                    self._log.warning("slate unreadable", entry=entry_id.decode(), reason=repr(error))
+                    self._dropped(entry, repr(error))
         if len(self._entries) >= FLUSH_SLATES:
             await self._flush()
+
+    def _dropped(self, entry: Entry, reason: str) -> None:
+        self.unreadable += 1
+        self._log.warning("slate unreadable", entry=entry.entry_id.decode(), reason=reason)
 
     async def _flush(self) -> None:
         if not self._entries:
@@ -178,27 +180,8 @@ class SlateFollower:
             self.slates_written += written
             self._log.info("slates written", slates=written)
         self._rows = {kind: [] for kind in KINDS}
-        async with self._client.pipeline(transaction=True) as pipe:
-            pipe.xack(STREAM, GROUP, *self._entries)
-            pipe.xdel(STREAM, *self._entries)
-            await pipe.execute()
-        self._entries = []
-
-
-def _without(erased: Redactions, rows: Sequence[Row]) -> list[Row]:
-    """*rows* without those of erased people from before their erasure; another user's, without the erased visitor."""
-    users = erased.of_users({row["user_id"] for row in rows if row["user_id"] is not None})
-    visitors = erased.of_visitors({row["visitor_id"] for row in rows if row["visitor_id"] is not None})
-    if not users and not visitors:
-        return list(rows)
-    apart_us, kept = CLOCKS_APART_MS * 1000, []
-    for row in rows:
-        at_us, user_id = row["received_at"], row["user_id"]
-        is_visitors = at_us <= visitors.get(row["visitor_id"], -apart_us) + apart_us
-        if at_us <= users.get(user_id, -apart_us) + apart_us or (user_id is None and is_visitors):
-            continue
-        kept.append({**row, "visitor_id": None} if is_visitors else row)
-    return kept
+        await self._stream.acknowledge(self._entries)
+        self._entries = {}
 
 
 def _day(at_us: int) -> str:

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 if TYPE_CHECKING:
+    from services.ingestion.broker import Broker
     from services.ingestion.lag import Lag
 
 ingest = typer.Typer(
@@ -31,12 +32,25 @@ DataDirectory = Annotated[
 RedisUrl = Annotated[
     str | None, typer.Option("--redis", metavar="URL", help="Default: the Redis of the system that runs in DIR.")
 ]
+Kafka = Annotated[
+    str | None,
+    typer.Option(
+        "--kafka", metavar="HOST:PORT", help="Brokers; default: of the system that runs in DIR, if it has any."
+    ),
+]
+Topic = Annotated[str | None, typer.Option("--topic", help="Kafka's topic of events; goes with --kafka.")]
+Properties = Annotated[
+    Path | None, typer.Option("--kafka-properties", metavar="FILE", help="Further librdkafka properties.")
+]
 
 
 @ingest.command()
 def status(
     data: DataDirectory = None,
     redis_url: RedisUrl = None,
+    kafka: Kafka = None,
+    topic: Topic = None,
+    kafka_properties: Properties = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """
@@ -46,17 +60,21 @@ def status(
     """
     import asyncio
 
-    from services.ingestion.consume import connect
     from services.ingestion.lag import look
+    from services.ingestion.streams import connect
 
-    url = redis_url or _running(data or _default_data())
+    place = data or _default_data()
+    url = redis_url or _running(place)
+    broker = _broker(place, redis_url, kafka, topic, kafka_properties)
 
     async def asked() -> Lag:
-        client = connect(url)
+        client, watch = connect(url), broker.watch()
         try:
-            return await look(client)
+            return await look(client, watch)
         finally:
             await client.aclose()
+            if watch is not None:
+                await watch.close()
 
     try:
         lag = asyncio.run(asked())
@@ -81,12 +99,18 @@ def lines(lag: Lag) -> list[str]:
     dead = f"{lag.dead:,}"
     if lag.last_dead_s is not None:
         dead += f", the last {lag.last_dead_s:,.0f} s ago: {lag.last_dead_reason}"
+    if lag.broker == "kafka":
+        waits = f"{lag.unread:,} to be written"
+        stream = f"topic:         {lag.stream:,} entries in Kafka"
+    else:
+        waits = f"{lag.unread:,} unread, {lag.pending:,} in hand"
+        stream = f"stream:        {lag.stream:,} entries; consumers: {', '.join(lag.consumers) or 'none'}"
     return [
-        f"log:           {lag.unread:,} unread, {lag.pending:,} in hand; {behind}",
+        f"log:           {waits}; {behind}",
         f"features:      {features}",
         f"dead letters:  {dead}",
         f"redactions:    {lag.redactions:,} people's orders wait",
-        f"stream:        {lag.stream:,} entries; consumers: {', '.join(lag.consumers) or 'none'}",
+        stream,
     ]
 
 
@@ -98,6 +122,9 @@ def replay(
     ],
     data: DataDirectory = None,
     redis_url: RedisUrl = None,
+    kafka: Kafka = None,
+    topic: Topic = None,
+    kafka_properties: Properties = None,
 ) -> None:
     """
     Make histories, shown lists, watermarks and live features anew from the event log. May be run again, and beside a
@@ -111,6 +138,7 @@ def replay(
 
     place = data or _default_data()
     url = redis_url or _running(place)
+    broker = _broker(place, redis_url, kafka, topic, kafka_properties)
     moment = since.replace(tzinfo=since.tzinfo or UTC)
     try:
         with Progress(
@@ -119,7 +147,7 @@ def replay(
             task = bar.add_task("shoppers", total=None)
             with redis.Redis.from_url(url, socket_timeout=30.0) as client:
                 done = replaying.replay(place, client, moment, lambda n, of: bar.update(task, completed=n, total=of))
-            rows = _rebuilt(place, url, moment)
+            rows = _rebuilt(place, url, broker, moment)
     except Exception as error:
         _explain(error, url)
     typer.echo(
@@ -128,19 +156,21 @@ def replay(
     )
 
 
-def _rebuilt(data: Path, url: str, since: datetime) -> int:
+def _rebuilt(data: Path, url: str, broker: Broker, since: datetime) -> int:
     import asyncio
 
     from services.chassis.telemetry import start_logging
-    from services.ingestion.consume import GROUP, STREAM, connect
     from services.ingestion.features import FeatureFollower
+    from services.ingestion.streams import connect
 
     async def rebuild() -> int:
         client = connect(url)
+        tail = broker.tail(client)
         try:
-            follower = FeatureFollower(client, data, STREAM, GROUP, start_logging("replay", "warning"))
+            follower = FeatureFollower(client, data, tail, start_logging("replay", "warning"))
             return await follower.rebuild(int(since.timestamp() * 1_000_000))
         finally:
+            await tail.close()
             await client.aclose()
 
     return asyncio.run(rebuild())
@@ -154,6 +184,28 @@ def _running(data: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         _fail(f"no Redis is known to run in {data}; start it with: tutti up --data {data}, or name one with --redis")
     return address if "://" in address else f"redis://{address}/0"
+
+
+def _broker(data: Path, redis_url: str | None, kafka: str | None, topic: str | None, properties: Path | None) -> Broker:
+    """The broker that was named, or that of the system that runs in *data*, by the settings it was started with."""
+    import tomllib
+
+    from protos.event_topic import TopicUnusable
+    from services.ingestion.broker import broker_of
+
+    if redis_url is None and kafka is None:
+        try:
+            events = tomllib.loads((data / "run" / "settings.toml").read_text(encoding="utf-8"))["events"]
+            if events["broker"] == "kafka":
+                about = events["kafka"]
+                kafka, topic = about["bootstrap_servers"], about["topic"]
+                properties = Path(about["properties"]) if about["properties"] else None
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # started without `tutti up`, or by one that knew no other broker than Redis
+    try:
+        return broker_of(kafka, topic, properties)
+    except (TopicUnusable, ValueError) as error:
+        _fail(str(error))
 
 
 def _default_data() -> Path:

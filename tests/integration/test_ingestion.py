@@ -15,7 +15,7 @@ import redis.asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.chassis.telemetry import start_logging
-from services.ingestion.consume import DEAD, GROUP, STREAM, Consumer, Rhythm, connect
+from services.ingestion.consume import DEAD, GROUP, STREAM, Consumer, Rhythm, connect, events_in_redis
 from services.ingestion.sinks import ParquetLog
 from tests.support import redis_server
 from tests.support.ports import free_port
@@ -61,7 +61,9 @@ async def until(claim):
 @asynccontextmanager
 async def consuming(url, folder, name="one", rhythm=QUICK, sink=None):
     stop, client = asyncio.Event(), connect(url)
-    consumer = Consumer(client, sink or ParquetLog(folder), name, start_logging("test"), rhythm=rhythm)
+    log = start_logging("test")
+    stream = events_in_redis(client, name, log, rhythm)
+    consumer = Consumer(client, stream, sink or ParquetLog(folder), log, rhythm=rhythm)
     task = asyncio.create_task(consumer.run(stop))
     try:
         yield consumer, task

@@ -22,10 +22,11 @@ from protos.history import REDACTIONS
 from protos.live_features import AGAIN, POSITION
 from services.chassis.telemetry import start_logging
 from services.ingestion import steps
-from services.ingestion.consume import DEAD, GROUP, STREAM, Consumer, Rhythm, connect
+from services.ingestion.consume import DEAD, GROUP, STREAM, Consumer, Rhythm, connect, events_in_redis
 from services.ingestion.features import FeatureFollower
 from services.ingestion.redact import Redactor
 from services.ingestion.sinks import ParquetLog
+from services.ingestion.tails import RedisTail
 from services.training import live_views
 from tests.support import redis_server
 from tests.support.ports import free_port
@@ -86,10 +87,11 @@ async def one_life(url, data, step):
     stop, log = asyncio.Event(), start_logging("test")
     clients = [connect(url), connect(url)]
     redactor = Redactor(clients[0], STREAM, GROUP, DEAD, data, log, step)
-    consumer = Consumer(
-        clients[0], ParquetLog(data / "event_log"), "one", log, rhythm=QUICK, redactor=redactor, step=step
-    )
-    follower = FeatureFollower(clients[1], data, STREAM, GROUP, log, every_s=0.01, look_every_s=0.01, step=step)
+    stream = events_in_redis(clients[0], "one", log, QUICK)
+    written = ParquetLog(data / "event_log")
+    consumer = Consumer(clients[0], stream, written, log, rhythm=QUICK, redactor=redactor, step=step)
+    tail = RedisTail(clients[1], STREAM, GROUP)
+    follower = FeatureFollower(clients[1], data, tail, log, every_s=0.01, look_every_s=0.01, step=step)
     try:
         async with asyncio.TaskGroup() as group, asyncio.timeout(30):
             group.create_task(consumer.run(stop))

@@ -26,6 +26,7 @@ from services.ingestion.known_events import KnownEvents
 from services.ingestion.lag import look
 from services.ingestion.online_store import OnlineStore
 from services.ingestion.seed import seed
+from services.ingestion.tails import RedisTail
 from services.training import features, live_views, materialise, synthetic
 from services.training import vocabulary as training_vocabulary
 
@@ -54,7 +55,7 @@ async def client(redis_url):
 async def following(url, data, every_s=0.02):
     stop, client = asyncio.Event(), connect(url)
     log = start_logging("test")
-    follower = FeatureFollower(client, data, STREAM, GROUP, log, every_s=every_s, look_every_s=0.05)
+    follower = FeatureFollower(client, data, RedisTail(client, STREAM, GROUP), log, every_s=every_s, look_every_s=0.05)
     task = asyncio.create_task(follower.run(stop))
     try:
         yield follower

@@ -15,7 +15,7 @@ from orchestrator.edge.receive_events import judge
 from protos import redactions
 from protos.history import REDACTIONS, slates_key
 from services.chassis.telemetry import start_logging
-from services.ingestion.consume import DEAD, GROUP, STREAM, Consumer, Rhythm, connect
+from services.ingestion.consume import DEAD, GROUP, STREAM, Consumer, Rhythm, connect, events_in_redis
 from services.ingestion.redact import Redactor
 from services.ingestion.sinks import ParquetLog
 from tests.support import redis_server
@@ -77,7 +77,8 @@ async def consuming(url, data, name="one", rhythm=QUICK, redactor=Redactor, sink
     stop, client, log = asyncio.Event(), connect(url), start_logging("test")
     carries_out = redactor(client, STREAM, GROUP, DEAD, data, log)
     written = sink or ParquetLog(data / "event_log")
-    consumer = Consumer(client, written, name, log, rhythm=rhythm, redactor=carries_out)
+    stream = events_in_redis(client, name, log, rhythm)
+    consumer = Consumer(client, stream, written, log, rhythm=rhythm, redactor=carries_out)
     task = asyncio.create_task(consumer.run(stop))
     try:
         yield consumer

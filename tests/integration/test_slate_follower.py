@@ -10,7 +10,7 @@ import redis.asyncio
 from protos.slate_log import MADE, SERVED, STREAM
 from services.chassis.telemetry import start_logging
 from services.ingestion.consume import connect
-from services.ingestion.slates import GROUP, SlateFiles, SlateFollower
+from services.ingestion.slates import DELIVERIES, GROUP, SlateFiles, SlateFollower
 from tests.support.slate_log import a_made, a_served
 
 pytestmark = pytest.mark.integration
@@ -28,9 +28,9 @@ def ids(data, kind="served", column="recommendation_id"):
 
 
 @asynccontextmanager
-async def following(url, data, sink=None):
+async def following(url, data, sink=None, **about):
     stop, client = asyncio.Event(), connect(url)
-    follower = SlateFollower(client, sink or SlateFiles(data), "one", start_logging("test"), flush_s=0.0)
+    follower = SlateFollower(client, sink or SlateFiles(data), "one", start_logging("test"), flush_s=0.0, **about)
     task = asyncio.create_task(follower.run(stop))
     try:
         yield follower
@@ -97,4 +97,29 @@ async def test_what_was_in_hand_at_a_death_is_taken_up_by_the_next_life(redis_ur
     async with following(redis_url, tmp_path):
         await until(lambda: ids(tmp_path) == ["r1"])
 
+    assert await client.xlen(STREAM) == 0
+
+
+async def test_what_another_consumer_left_is_claimed(redis_url, client, tmp_path):
+    await client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    await client.xadd(STREAM, {SERVED: a_served("r1")})
+    await client.xreadgroup(GROUP, "gone", {STREAM: ">"})
+
+    async with following(redis_url, tmp_path, claim_idle_s=0.0):
+        await until(lambda: ids(tmp_path) == ["r1"])
+
+    assert await client.xlen(STREAM) == 0
+
+
+async def test_a_slate_that_was_given_again_and_again_is_dropped(redis_url, client, tmp_path):
+    await client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    await client.xadd(STREAM, {SERVED: a_served("killer")})
+    for start in (">", *["0"] * DELIVERIES):
+        await client.xreadgroup(GROUP, "one", {STREAM: start})
+    await client.xadd(STREAM, {SERVED: a_served("r1")})
+
+    async with following(redis_url, tmp_path) as follower:
+        await until(lambda: ids(tmp_path) == ["r1"])
+
+    assert follower.unreadable == 1
     assert await client.xlen(STREAM) == 0

@@ -7,9 +7,9 @@ from orchestrator.adapters.redis_people import RedisPeople
 DEFAULTS = settings.load(environment={})
 
 
-def an_event_log(client, retention=None, **about) -> RedisEvents:
+def an_event_log(client, retention=None, is_log=True, **about) -> RedisEvents:
     """The event log; *about*: settings of the section `events`."""
-    return RedisEvents(client, DEFAULTS.events.model_copy(update=about), retention or DEFAULTS.retention)
+    return RedisEvents(client, DEFAULTS.events.model_copy(update=about), retention or DEFAULTS.retention, is_log)
 
 
 def people_of(client, plan=None, retention=None) -> RedisPeople:

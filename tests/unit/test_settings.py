@@ -344,6 +344,26 @@ def test_a_wait_for_replicas_must_end_before_the_wait_for_any_answer():
     assert load(environment={"TUTTI_EVENTS__WAIT_MS": "1000"}).events.wait_replicas == 0, "nobody waits"
 
 
+def test_events_lie_in_redis_unless_kafka_is_named_and_no_third_broker_is_known():
+    assert load(environment={}).events.broker == "redis"
+    named = load(environment={"TUTTI_EVENTS__BROKER": "kafka", "TUTTI_EVENTS__KAFKA__TOPIC": "shop.events"}).events
+    assert (named.broker, named.kafka.topic, named.kafka.acks, named.kafka.file) == (
+        "kafka",
+        "shop.events",
+        "all",
+        None,
+    )
+    assert "events.broker" in the_refusal(TUTTI_EVENTS__BROKER="rabbit")
+
+
+def test_acknowledgement_by_nobody_is_refused_for_an_accepted_event_would_be_nowhere():
+    assert "events.kafka.acks" in the_refusal(TUTTI_EVENTS__KAFKA__ACKS="none")
+
+
+def test_a_topic_that_kafka_would_refuse_is_refused():
+    assert "events.kafka.topic" in the_refusal(TUTTI_EVENTS__KAFKA__TOPIC="shop events")
+
+
 def test_users_are_not_forgotten_before_visitors():
     message = the_refusal(TUTTI_RETENTION__USER_DAYS="7")
 

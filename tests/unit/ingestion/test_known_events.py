@@ -182,6 +182,18 @@ def test_an_erased_person_is_in_no_row_and_their_items_are_counted_without_them(
     assert again.tables["of_item"].select(counts) == rows.tables["of_item"].select(counts)
 
 
+def test_what_a_topic_gives_again_of_an_erased_person_counts_for_nobody(shop):
+    theirs = [an_event(1, "erika"), an_event(2, None, visitor="browser"), an_event(3, "anna")]
+    redactions.add(shop, ["erika"], ["browser"], int((LAST + timedelta(hours=1)).timestamp() * 1e6))
+    one = known(shop)
+    before = len(one)
+
+    touched = one.add(theirs)
+
+    assert len(one) == before + 1
+    assert touched.users == {"anna"}
+
+
 def test_an_erased_person_who_comes_back_is_somebody_new(shop):
     one = known(shop)
     redactions.add(shop, ["u1"], [], int(LAST.timestamp() * 1e6))

@@ -108,6 +108,22 @@ def test_faults_put_a_proxy_between_the_orchestrator_and_everything_it_asks():
     assert len({spec.label for spec in plan.proxies}) == 7
 
 
+def test_ingestion_is_told_the_topic_where_events_are_in_kafka_and_the_file_of_secrets_by_its_name():
+    kafka = {
+        "TUTTI_EVENTS__BROKER": "kafka",
+        "TUTTI_EVENTS__KAFKA__BOOTSTRAP_SERVERS": "k1:9092,k2:9092",
+        "TUTTI_EVENTS__KAFKA__PROPERTIES": "/etc/kafka.properties",
+    }
+
+    told = a_plan(kafka).ingestion.command
+
+    assert told[-6:] == (
+        *("--kafka", "k1:9092,k2:9092", "--topic", "tutti-events"),
+        *("--kafka-properties", "/etc/kafka.properties"),
+    )
+    assert not any(option.startswith("--kafka") for option in a_plan().ingestion.command)
+
+
 def test_without_faults_no_service_hears_of_a_fault_file():
     assert [FAULTS_VARIABLE in spec.environment for spec in a_plan().models] == [False] * 3
 

@@ -1,0 +1,279 @@
+"""Ingestion from a Kafka topic: what is committed is in files, what is in files is read again by nobody who matters."""
+
+import asyncio
+import inspect
+import json
+import time
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pyarrow.dataset as ds
+import pytest
+import redis.asyncio
+
+from protos import redactions
+from protos.history import REDACTIONS
+from services.chassis.telemetry import start_logging
+from services.ingestion.broker import Broker
+from services.ingestion.consume import DEAD, GROUP, Consumer, Rhythm
+from services.ingestion.kafka_lag import TopicWatch
+from services.ingestion.kafka_stream import KafkaStream, Topic, ask_topic, committed, ends
+from services.ingestion.kafka_tail import KafkaTail
+from services.ingestion.lag import look
+from services.ingestion.streams import StreamAway, connect
+from tests.support import kafka, redis_server
+from tests.support.ports import free_port
+
+pytestmark = pytest.mark.integration
+
+QUICK = Rhythm(flush_s=0.02, block_s=0.05, backoff_s=(0.02, 0.05), redact_every_s=0.0)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with kafka.running() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def url():
+    with redis_server.running() as found:
+        yield found
+
+
+@pytest.fixture
+async def client(url):
+    client = redis.asyncio.Redis.from_url(url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def topic(cluster):
+    # The mock lets who comes after somebody wait for as long as a session, however they went.
+    return Topic(cluster, kafka.a_topic(), {"session.timeout.ms": "3500"})
+
+
+def an_event(event_id, user_id="u", received_at=None):
+    fields = {"event_id": event_id, "event_type": "view", "timestamp": "2026-03-01T10:00:00Z", "user_id": user_id}
+    received_at = received_at or datetime.now(UTC).isoformat()
+    return json.dumps(fields | {"received_at": received_at}).encode()
+
+
+def put(topic, *values, key=None):
+    kafka.put(topic.bootstrap_servers, topic.name, *values, key=key)
+
+
+def logged(data):
+    folder = data / "event_log"
+    if not list(folder.rglob("*.parquet")):
+        return []
+    return sorted(ds.dataset(folder, format="parquet", partitioning="hive").to_table().column("event_id").to_pylist())
+
+
+async def until(claim):
+    async with asyncio.timeout(40):
+        while True:
+            found = claim()
+            if inspect.isawaitable(found):
+                found = await found
+            if found:
+                return
+            await asyncio.sleep(0.02)
+
+
+class Died(BaseException):
+    """Nothing of ours catches it, as nothing catches SIGKILL."""
+
+
+@asynccontextmanager
+async def consuming(url, topic, data, step=lambda _: None, sink=None, redacts=False):
+    stop, client, log, broker = asyncio.Event(), connect(url), start_logging("test"), Broker(topic)
+    stream = broker.stream(client, "one", log, QUICK)
+    redactor = broker.redactor(client, data, log) if redacts else None
+    consumer = Consumer(client, stream, sink or broker.sink(data), log, rhythm=QUICK, redactor=redactor, step=step)
+    task = asyncio.create_task(consumer.run(stop))
+    try:
+        yield consumer, task
+    finally:
+        stop.set()
+        await asyncio.gather(task, return_exceptions=True)
+        await stream.close()
+        if redactor is not None:
+            await redactor.close()
+        await client.aclose()
+
+
+@pytest.fixture
+async def all_is_committed(topic):
+    consumer = topic.consumer(GROUP)
+    partitions = range(kafka.PARTITIONS)
+
+    def is_it():
+        assert ask_topic(consumer, topic.name) == list(partitions)
+        there = ends(consumer, topic.name, partitions)
+        done = committed(consumer, topic.name, partitions)
+        return all(done.get(number, 0) == following for number, (_, following) in there.items())
+
+    yield lambda: asyncio.to_thread(is_it)
+    await asyncio.to_thread(consumer.close)
+
+
+async def test_events_of_before_and_after_the_start_are_written_once_and_committed(
+    url, client, topic, tmp_path, all_is_committed
+):
+    put(topic, an_event("a"), an_event("b"))
+
+    async with consuming(url, topic, tmp_path):
+        await until(lambda: logged(tmp_path) == ["a", "b"])
+        put(topic, an_event("c"), key=b"u:u")
+        await until(lambda: logged(tmp_path) == ["a", "b", "c"])
+        await until(all_is_committed)
+
+    async with consuming(url, topic, tmp_path) as (consumer, _):
+        put(topic, an_event("d"))
+        await until(lambda: logged(tmp_path) == ["a", "b", "c", "d"])
+    assert consumer.events_written == 1
+
+
+async def test_poison_is_parked_with_its_reason_and_holds_nothing_back(url, client, topic, tmp_path, all_is_committed):
+    put(topic, an_event("a"), b"{", b"", an_event("b"), key=b"u:u")
+
+    async with consuming(url, topic, tmp_path):
+        await until(lambda: logged(tmp_path) == ["a", "b"])
+        await until(all_is_committed)
+
+    letters = [fields for _, fields in await client.xrange(DEAD)]
+    assert [letter[b"event"] for letter in letters] == [b"{", b""]
+    assert all(b"not JSON" in letter[b"reason"] and b":" in letter[b"entry"] for letter in letters)
+
+
+@pytest.mark.parametrize("name", ["consume.buried", "consume.written"])
+async def test_who_dies_before_the_commit_loses_nothing(url, client, topic, tmp_path, name, all_is_committed):
+    put(topic, an_event("a"), b"{", an_event("b"), key=b"u:u")
+
+    def die(step):
+        if step == name:
+            raise Died
+
+    async with consuming(url, topic, tmp_path, die) as (_, task):
+        await until(task.done)
+        assert isinstance(task.exception(), Died)
+    async with consuming(url, topic, tmp_path):
+        await until(all_is_committed)
+
+    assert set(logged(tmp_path)) == {"a", "b"}
+    entries = {fields[b"entry"] for _, fields in await client.xrange(DEAD)}
+    assert len(entries) == 1, "parked twice at most, under the name of one message"
+
+
+async def test_a_full_disk_commits_nothing_until_it_has_room(url, client, topic, tmp_path, all_is_committed):
+    class Full:
+        has_room = False
+
+        def write(self, events):
+            if not self.has_room:
+                raise OSError("no space left on device")
+            return Broker(topic).sink(tmp_path).write(events)
+
+    put(topic, an_event("a"))
+    disk = Full()
+    async with consuming(url, topic, tmp_path, sink=disk) as (consumer, _):
+        await until(lambda: consumer._buffer)
+        assert not await all_is_committed()
+        disk.has_room = True
+        await until(all_is_committed)
+
+    assert logged(tmp_path) == ["a"]
+
+
+async def test_an_erased_person_reaches_no_file_now_or_when_the_topic_is_read_again(
+    url, client, topic, tmp_path, all_is_committed
+):
+    put(topic, an_event("1", "erika"), an_event("2", "anna"), an_event("3", "erika"))
+    order = {"users": "erika", "visitors": "", "until": "0-0", "at_ms": int(time.time() * 1000)}
+    async with consuming(url, topic, tmp_path, redacts=True):
+        await until(all_is_committed)
+        await client.xadd(REDACTIONS, order)
+
+        async def is_done():
+            return not await client.xlen(REDACTIONS)
+
+        await until(is_done)
+    assert logged(tmp_path) == ["2"]
+    assert redactions.read(tmp_path).of_users(["erika", "anna"]).keys() == {"erika"}
+
+    # Another group, as after a reset of offsets: all of the topic once more.
+    stop, log = asyncio.Event(), start_logging("test")
+    stream = KafkaStream(topic, "another", 100)
+    consumer = Consumer(client, stream, Broker(topic).sink(tmp_path), log, rhythm=QUICK)
+    task = asyncio.create_task(consumer.run(stop))
+    await until(lambda: logged(tmp_path) == ["2", "2"])
+    await until(lambda: not consumer._buffer)
+    stop.set()
+    await task
+    await stream.close()
+    assert logged(tmp_path) == ["2", "2"]
+
+
+async def test_an_order_waits_until_what_was_there_is_committed(url, client, topic, tmp_path, all_is_committed):
+    put(topic, an_event("1", "erika"), an_event("2", "anna"))
+    log = start_logging("test")
+    redactor = Broker(topic).redactor(client, tmp_path, log)
+    await client.xadd(REDACTIONS, {"users": "erika", "visitors": "", "until": "0-0", "at_ms": int(time.time() * 1000)})
+    (order,) = await redactor.orders()
+    assert not await redactor.is_consumed(order)
+    put(topic, an_event("later", "anna"))
+
+    async with consuming(url, topic, tmp_path):
+        await until(all_is_committed)
+        assert await redactor.is_consumed((await redactor.orders())[0])
+    await redactor.close()
+
+
+async def test_the_tail_reads_what_is_in_no_file_and_goes_on_from_where_it_was(topic, cluster):
+    put(topic, an_event("a"), an_event("b"), key=b"u:u")
+    tail = KafkaTail(topic, GROUP)
+    assert not await tail.begin(None)
+    found = await _all(tail, 2)
+    position = tail.position
+    await tail.close()
+    assert [json.loads(entry.fields[b"event"])["event_id"] for entry in found] == ["a", "b"]
+
+    put(topic, an_event("c"), key=b"u:u")
+    later = KafkaTail(topic, GROUP)
+    assert await later.begin(position)
+    # Nothing is committed, so nothing is in a file: all is read again, and known events change nothing.
+    found = await _all(later, 3)
+    await later.close()
+    assert [json.loads(entry.fields[b"event"])["event_id"] for entry in found] == ["a", "b", "c"]
+
+
+async def _all(tail, count):
+    found = []
+    async with asyncio.timeout(20):
+        while len(found) < count:
+            found += await tail.read(0.5)
+    return found
+
+
+async def test_lag_says_how_much_waits_and_how_old_it_is(url, client, topic, tmp_path, all_is_committed):
+    put(topic, an_event("a"), an_event("b"))
+    watch = TopicWatch(topic, GROUP)
+    before = await look(client, watch)
+    assert (before.broker, before.unread, before.stream, before.features_s) == ("kafka", 2, 2, None)
+    assert 0.0 < before.oldest_s < 60.0
+
+    async with consuming(url, topic, tmp_path):
+        await until(all_is_committed)
+    after = await look(client, watch)
+    assert (after.unread, after.oldest_s, after.stream) == (0, 0.0, 2)
+    await watch.close()
+
+
+async def test_a_topic_that_cannot_be_asked_is_one_error_of_the_broker():
+    watch = TopicWatch(Topic(f"127.0.0.1:{free_port()}", "events"), GROUP)
+    with pytest.raises(StreamAway, match="Kafka"):
+        await watch.look(None)
+    await watch.close()
