@@ -30,8 +30,9 @@ async def test_an_expired_call_never_reaches_the_model(worker):
 async def test_a_call_that_expires_while_it_waits_its_turn_is_refused(worker):
     release, touched = threading.Event(), []
     first = asyncio.create_task(worker.run(release.wait, None))
-    second = asyncio.create_task(worker.run(lambda: touched.append(1), 0.001))
-    await asyncio.sleep(0.01)
+    # Over before any thread could take it up, and not over yet when it arrives.
+    second = asyncio.create_task(worker.run(lambda: touched.append(1), 1e-6))
+    await asyncio.sleep(0)
 
     release.set()
 
