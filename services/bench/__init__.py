@@ -12,6 +12,7 @@ What a request costs, measured beside the arithmetic in it: `tutti bench`.
     bare.py        the bare arithmetic, a process of its own;  beside.py  how it is asked
     cpu.py         CPU seconds of processes;  figures.py  rows from what was counted;  knee.py  how much is too much
     table.py       the table;  facts.py  what machine that was
+    growth/        how the cost grows with the shop
 
 Nobody imports this package, and only `orchestra.py` and `bare.py` import the orchestrator (docs/adr/0040).
 """

@@ -112,12 +112,15 @@ class Load:
         await asyncio.sleep(self._spec.warm_s)
         cpu = time.process_time()
         self._begin = self._loop.time()
-        self._end = self._begin + self._spec.seconds
+        if not self._is_closed_loop:
+            self._end = self._begin + self._spec.seconds
         _say("begin")
         await asyncio.sleep(self._spec.seconds)
+        if self._is_closed_loop:
+            await self._first_answer()
+            self._end = self._loop.time()
         _say("end")
         self.cpu_s = time.process_time() - cpu
-        self._end = min(self._end, self._loop.time())
         if sending is not None:
             await sending
         await self._last_answers()
@@ -210,6 +213,12 @@ class Load:
         if self._is_closed_loop and now < self._end:
             # Not from here: a lost connection would launch, fail and launch again without end.
             self._loop.call_soon(self._launch, now)
+
+    async def _first_answer(self) -> None:
+        """A stretch in which nothing ended would be a row without a figure: it lasts until something does."""
+        gives_up = self._loop.time() + PATIENCE_S
+        while not (self.latencies_us or self.failures) and self._loop.time() < gives_up:  # noqa: ASYNC110  # until
+            await asyncio.sleep(0.01)
 
     async def _last_answers(self) -> None:
         """Wait for what is under way; who was due and is not answered by then is counted so."""

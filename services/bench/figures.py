@@ -88,6 +88,11 @@ class Row:
         return self.total_ms / self.bare_ms if self.bare_ms else None
 
     @property
+    def per_core_s(self) -> float:
+        """Requests a second that one core would answer, were it kept busy with them alone."""
+        return 1000 / self.total_ms if self.total_ms else math.nan
+
+    @property
     def full_per_s(self) -> float:
         """Full slates a second, a page counted as one."""
         return self.per_s * self.full_share
@@ -106,6 +111,7 @@ class Row:
             "seconds": self.seconds,
             "per_s": self.per_s,
             "full_per_s": self.full_per_s,
+            "per_core_s": self.per_core_s,
             "latency_ms": dict(self.latency_ms),
             "full_share": self.full_share,
             "levels": dict(self.levels),

@@ -172,21 +172,22 @@ class _Bench:
             self._units["page"] = asking.as_pages(self._units["page"])
 
     def _same_work(self, kind: str) -> tuple[float, int]:
-        """Mean share of the items of a full slate that are in the bare arithmetic's too, and of how many slates."""
+        """Mean share of a full slate's first 20 items that are among the bare arithmetic's, and of how many slates."""
         ours = self._beside.slates(kind, COMPARED_SLATES)
         shares, asked = [], [one for unit in self._units[kind][:COMPARED_SLATES] for one in unit]
         for (path, body), slate in zip(asked, ours, strict=True):
             theirs = self._full_slate(VARIANT_OF[kind], path, body)
             if theirs is not None:
-                shares.append(len(theirs & set(slate)) / max(len(theirs), len(slate), 1))
+                first, same = set(theirs[: asking.COUNT]), set(slate[: asking.COUNT])
+                shares.append(len(first & same) / max(len(first), len(same), 1))
         return sum(shares) / max(len(shares), 1), len(shares)
 
-    def _full_slate(self, variant: str, path: str, body: str) -> set[str] | None:
+    def _full_slate(self, variant: str, path: str, body: str) -> list[str] | None:
         """Items of the answer; None where some stage was lost, which first requests on a busy machine may see."""
         for _ in range(FULL_WITHIN):
             status, answer = self._system.post(variant, path, body)
             if status == 200 and answer["quality"]["level"] == FULL:
-                return {item["id"] for item in answer["items"]}
+                return [item["id"] for item in answer["items"]]
         return None
 
     def _has_pages(self) -> bool:

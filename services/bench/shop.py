@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,8 +52,10 @@ def made(
         say(f"making a shop of {items:,} items, {shoppers:,} shoppers and {events:,} events, once")
         synthetic.build(place, seed=seed, shoppers=shoppers, items=items, events=events)
     if not is_trained(place):
-        say("training it, once; at the default size this took half an hour on two busy cores")
+        say("training it, once; the default size takes many minutes")
+        began = time.monotonic()
         pipeline.train(place, sources.configured(), seed, progress=say, promote_anyway=True)
+        say(f"trained in {time.monotonic() - began:.0f} s, and kept in {place}")
     return place
 
 

@@ -39,12 +39,12 @@ def text(results: Results) -> str:
 def table(rows: Sequence[Row]) -> str:
     """The rows; of each process of the system, of all, of the bare arithmetic and of the load CPU ms a request."""
     names = list(dict.fromkeys(name for one in rows for name in one.cpu_ms))
-    head = ["kind", "c", "req/s", "p50 ms", "p99", "p99.9", "full", "cached"]
+    head = ["kind", "c", "req/s", "/core", "p50 ms", "p99", "p99.9", "full", "cached"]
     head += [*map(short, names), "all", "bare", "ratio", "(load)"]
     lines = [head]
     for one in rows:
         mark = "" if one.is_one_work else _NOT_ONE_WORK
-        line = [one.kind, str(one.concurrency or "open"), f"{one.per_s:,.0f}"]
+        line = [one.kind, str(one.concurrency or "open"), f"{one.per_s:,.0f}", _number(one.per_core_s, 0)]
         line += [_number(one.latency_ms[name], 1) for name in ("p50", "p99", "p99.9")]
         line += [f"{one.full_share:.1%}{mark}", f"{one.remembered_share:.0%}"]
         line += [_number(one.cpu_ms.get(name), 2) for name in names]
@@ -82,7 +82,10 @@ def _machine(results: Results) -> str:
 
 def _marks(results: Results) -> list[str]:
     rows = results.rows
-    lines = ["under the processes' names: CPU ms a request; (load): that of the load itself, which counts for nobody"]
+    lines = [
+        "under the processes' names: CPU ms a request, all: their sum; /core: requests a second of a core that does "
+        "nothing else; (load): CPU of the load itself, which is in no other figure"
+    ]
     names = dict.fromkeys(name for one in rows for name in one.cpu_ms if short(name) != name)
     if names:
         lines.append(", ".join(f"{short(name)}: {name}" for name in names))

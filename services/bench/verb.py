@@ -35,6 +35,9 @@ def bench(
     ] = True,
     knee: Annotated[bool, typer.Option("--knee/--no-knee", help="Find the rate at which it breaks.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Same shoppers, same order, same arrivals.")] = 7,
+    growth: Annotated[
+        bool, typer.Option("--growth", help="Cost curves of larger shops instead; --out is then a folder.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write every figure there.")] = None,
 ) -> None:
     """
@@ -46,6 +49,8 @@ def bench(
     Examples: tutti bench --data .tutti/shop --out bench.json
 
     tutti bench --kinds uncached --concurrency 1,64 --seconds 10 --no-knee
+
+    tutti bench --growth --seconds 1 --out results/
     """
     # Like Ctrl-C: everything that was started is ended in order.
     signal.signal(signal.SIGTERM, _interrupt)
@@ -53,7 +58,7 @@ def bench(
         options = Options(
             data, seconds, concurrency_of(concurrency), kinds_of(kinds), coalescing_comparison, knee, seed
         )
-        report, document = _measured(options)
+        report, document = _grown(options, out) if growth else _measured(options)
     except KeyboardInterrupt:
         _say("stopped; nothing of it is left")
         raise typer.Exit(130) from None
@@ -62,9 +67,10 @@ def bench(
         raise typer.Exit(1) from error
     typer.echo(report)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        _say(f"every figure: {out}")
+        file = out / "growth.json" if growth else out
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        _say(f"every figure: {file}")
 
 
 def _measured(options: Options) -> tuple[str, dict[str, object]]:
@@ -72,6 +78,15 @@ def _measured(options: Options) -> tuple[str, dict[str, object]]:
 
     results = run.measure(_shop(options), options, _say)
     return table.text(results), results.to_json(options)
+
+
+def _grown(options: Options, out: Path | None) -> tuple[str, dict[str, object]]:
+    from services.bench.growth import report, run
+
+    found = run.measure(_shop(options), options.seconds, _say, seed=options.seed)
+    for path in report.draw(found, out) if out is not None else ():
+        _say(f"drawn: {path}")
+    return report.text(found), found.to_json()
 
 
 def _shop(options: Options) -> Path:

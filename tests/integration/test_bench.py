@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from services.bench.growth import report, run
 from services.bench.verb import bench
 from services.training import pipeline, synthetic
 from services.training.sources import SourceSpec
@@ -29,12 +30,19 @@ class Measured:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    """What one run printed and wrote, and the shop it was of."""
-    data, out = tmp_path_factory.mktemp("shop"), tmp_path_factory.mktemp("out") / "bench.json"
+def data(tmp_path_factory):
+    """A tiny shop, trained."""
+    place = tmp_path_factory.mktemp("shop")
+    synthetic.build(place, seed=3, shoppers=60, items=150, days=120)
+    pipeline.train(place, SOURCES, promote_anyway=True)
+    return place
+
+
+@pytest.fixture(scope="module")
+def measured(data, tmp_path_factory):
+    """What one run printed and wrote, and what the shop held before and after."""
+    out = tmp_path_factory.mktemp("out") / "bench.json"
     scratch = tmp_path_factory.mktemp("scratch")
-    synthetic.build(data, seed=3, shoppers=60, items=150, days=120)
-    pipeline.train(data, SOURCES, promote_anyway=True)
     before = traces(data)
     app = typer.Typer()
     app.command()(bench)
@@ -98,6 +106,29 @@ def test_the_shop_is_as_it_was_and_nothing_is_left(measured):
     assert measured.after == measured.before
     assert list(measured.scratch.iterdir()) == []
     assert left == []
+
+
+def test_curves_are_measured_in_shops_smaller_and_larger_than_the_trained_one(data, tmp_path):
+    growth = run.measure(data, 0.05, lambda what: None, items=(100, 400), at=400)
+
+    assert [cost.point.value for cost in growth.along("items", 1)] == [100, 400]
+    assert [cost.point.value for cost in growth.along("history", 32)] == [0, 10, 50, 200, 1000]
+    assert [cost.point.value for cost in growth.along("candidates", 1)] == [50, 100, 200, 400, 1000]
+    for cost in growth.costs:
+        assert set(cost.ms) == {"collaborative_filtering", "content_based", "reranking", "pipeline"}
+        assert cost.total_ms > 0
+    # A filter that keeps a tenth of 400 items fills a slate of 20, and models do.
+    tenth = next(cost for cost in growth.along("kept", 1) if cost.point.value == 0.1)
+    assert tenth.slots == 20
+    assert tenth.own > 10
+    assert {name for name, at in growth.memory.items() if set(at) == {100, 400}} == {*growth.costs[0].ms} - {
+        "pipeline"
+    } | {"orchestrator"}
+    assert growth.redis_sample >= 50
+    assert growth.redis["features"] > 0
+    assert growth.redis["history"] > 0
+    assert len(report.draw(growth, tmp_path)) == 4
+    assert "bytes a user" in report.text(growth)
 
 
 def _words(process):

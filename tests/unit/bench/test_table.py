@@ -41,6 +41,7 @@ def test_every_row_has_every_figure_under_its_name():
         "kind": "uncached",
         "c": "64",
         "req/s": "500",
+        "/core": "1000",
         "p50": "4.0",
         "p99": "4.0",
         "p99.9": "4.0",
