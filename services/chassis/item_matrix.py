@@ -258,7 +258,7 @@ class ItemMatrix:
     def _read_slice(self, rows: NDArray[np.int64]) -> int:
         with self._client.pipeline(transaction=False) as pipe:
             for row in rows.tolist():
-                pipe.hmget(self._names[row], list(self._plan.fields))  # type: ignore[arg-type]  # rows have names
+                pipe.hmget(self._names[row], list(self._plan.fields))
             columns = self._plan.decode(pipe.execute(), time.time())
         is_found = columns.found[:, None]
         numeric = np.where(is_found, columns.numeric, self._base[0][rows])

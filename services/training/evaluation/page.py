@@ -194,8 +194,16 @@ def _method(report: Mapping[str, Any]) -> str:
             "<h3>Models, as training saw them</h3>" + _table(tables.of_models(report), has_best=False)
             if report["trained"].get("versions")
             else "",
+            _quantising(report),
         ]
     )
+
+
+def _quantising(report: Mapping[str, Any]) -> str:
+    if not tables.of_quantised(report["trained"]):
+        return ""
+    table = tables.of_quantising(report["trained"]["metrics"])
+    return f"<h3>{escape(table.title)}</h3>{_table(table, has_best=False)}"
 
 
 def main(arguments: Sequence[str]) -> int:

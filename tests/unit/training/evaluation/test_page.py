@@ -96,6 +96,18 @@ def test_the_page_says_what_the_report_says_and_escapes_what_it_quotes(report):
     assert "<tr class=slate><td>slate</td>" in text
 
 
+def test_what_eight_bits_cost_and_save_is_told_where_it_was_compared(report):
+    without = tables.report_markdown(report), page.page(report)
+    figures = {"ndcg_at_10_float32": 0.31, "ndcg_at_10_int8": 0.3095, "time_share_of_int8": 0.56, "serves_int8": 1.0}
+    report["trained"]["metrics"]["reranking"] |= figures
+
+    told = tables.report_markdown(report)
+
+    assert "eight bits" not in "".join(without)
+    assert "| float32 | 0.3100 | 1.00 |  |\n| int8 | 0.3095 | 0.56 | yes |" in told
+    assert "in eight bits" in page.page(report)
+
+
 def test_a_page_can_be_made_again_from_an_old_report(report, tmp_path, capsys):
     path = tmp_path / "evaluation.json"
     path.write_text(json.dumps(report))
