@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, get_args
@@ -20,11 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
-from rich.progress import Progress
 
 from orchestrator import settings as tree
 from orchestrator.bootstrap import NotReady, Running, run
 from orchestrator.cli.asked import Asked, AskedFile, read_asked
+from orchestrator.cli.ordered import in_order
+from orchestrator.cli.progress import shown
 from orchestrator.cli.up import default_data
 from orchestrator.core.fusion import fuse
 from orchestrator.core.model import Diversity, Retrieved, Slate, StageList
@@ -34,7 +35,13 @@ from orchestrator.supervisor.errors import SupervisorError
 from orchestrator.telemetry import configure_logging
 
 CONCURRENCY = 32
-"""Requests in flight; more only queue in front of services that compute one at a time."""
+"""
+Pipelines in flight. Derived: half of the 64 calls that a service takes at once, each of them one call as long as calls
+are not coalesced; with 64 the last ones were refused and slates partial. A running system has shoppers of its own.
+"""
+
+WINDOW = 4 * CONCURRENCY
+"""Slates made or in the making that are not written yet; bounds the memory. Derived: a slow one holds up nobody."""
 
 PATIENCE_MS = 30_000.0
 """A batch waits for a slow answer rather than lose it; a dead service still ends it."""
@@ -94,38 +101,48 @@ async def _write(
 ) -> Counter[str]:
     schema = SCHEMA.append(pa.field("stage", pa.string())) if stages else SCHEMA
     schema = schema.append(QUERY_FIELD) if asked.has_pages else schema
-    partial = out.with_suffix(out.suffix + ".partial")
     counts: Counter[str] = Counter()
     async with _running(data, k) as running:
         seen = seen_keys(data, asked.user_ids(), running.catalogue) if exclude_seen else {}
-        with Progress() as progress, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-            task = progress.add_task("slates", total=len(asked.rows))
-            rows: list[tuple[object, ...]] = []
-            for start in range(0, len(asked.rows), CONCURRENCY):
-                batch = asked.rows[start : start + CONCURRENCY]
-                answers = await asyncio.gather(
-                    *(_answer(running, one, k, seen.get(one.user_id or ""), diversity) for one in batch)
-                )
-                for one, (slate, lists) in zip(batch, answers, strict=True):
+
+        async def answer(one: Asked) -> tuple[Slate, list[StageList]]:
+            query = replace(one.query(running.catalogue, k, seen.get(one.user_id or "")), diversity=diversity)
+            return await running.pipeline.traced(query, PATIENCE_MS / 1000)
+
+        async with aclosing(in_order(asked.rows, answer, CONCURRENCY, WINDOW)) as answers:
+            with shown("slates", len(asked.rows)) as advance, _whole(out, schema) as write:
+                async for one, (slate, lists) in answers:
                     counts[slate.level.value] += 1
                     number = (one.number,) if asked.has_pages else ()
-                    rows.extend(
-                        (*row, *number) for row in _rows(running, one.user_id, slate, lists if stages else None, k)
-                    )
-                progress.advance(task, len(batch))
-                if len(rows) >= ROWS_A_GROUP:
-                    writer.write_table(_table(rows, schema))
-                    rows = []
-            writer.write_table(_table(rows, schema))
-    partial.replace(out)
+                    found = _rows(running, one.user_id, slate, lists if stages else None, k)
+                    write((*row, *number) for row in found)
+                    advance(1)
     return counts
 
 
-async def _answer(
-    running: Running, asked: Asked, k: int, seen: tuple[int, ...] | None, diversity: Diversity
-) -> tuple[Slate, list[StageList]]:
-    query = replace(asked.query(running.catalogue, k, seen), diversity=diversity)
-    return await running.pipeline.traced(query, PATIENCE_MS / 1000)
+@contextmanager
+def _whole(out: Path, schema: pa.Schema) -> Iterator[Callable[[Iterable[tuple[object, ...]]], None]]:
+    """
+    Yields what takes rows and writes them group by group; *out* is there at the end and holds all of them.
+
+    Half a file under any name would be taken for the answer by somebody: whoever fails leaves nothing new.
+    """
+    partial = out.with_suffix(out.suffix + ".partial")
+    rows: list[tuple[object, ...]] = []
+    try:
+        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+
+            def write(more: Iterable[tuple[object, ...]]) -> None:
+                rows.extend(more)
+                if len(rows) >= ROWS_A_GROUP:
+                    writer.write_table(_table(rows, schema))
+                    rows.clear()
+
+            yield write
+            writer.write_table(_table(rows, schema))
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def seen_keys(data: Path, user_ids: Sequence[str], catalogue: Catalogue) -> dict[str, tuple[int, ...]]:
