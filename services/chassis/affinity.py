@@ -204,4 +204,4 @@ def standardised(values: Float32) -> Float32:
     spread = np.sqrt(np.einsum("ij,ij->i", centred, centred) / n)
     scale = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 1e-9)
     centred *= scale[:, None]
-    return np.clip(centred, -5, 5, out=centred)
+    return np.asarray(np.clip(centred, -5, 5, out=centred), np.float32)

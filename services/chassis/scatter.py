@@ -179,10 +179,10 @@ def promising(values: Float32, most: int) -> NDArray[np.int64]:
         sample = values[::step].copy()
         sample.partition(len(sample) - rank)
         if (level := sample[len(sample) - rank]) > 0:
-            (places,) = (values >= level).nonzero()
+            places: NDArray[np.int64] = (values >= level).nonzero()[0]
             if len(places) >= most:
                 return places
-    return (values > 0).nonzero()[0]
+    return np.asarray((values > 0).nonzero()[0])
 
 
 def best(values: Float32, keys: NDArray[np.integer], most: int) -> NDArray[np.integer]:

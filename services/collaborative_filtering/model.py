@@ -186,6 +186,6 @@ def best_first(scores: Float32, most: int) -> NDArray[np.int64]:
     if len(falling) > most:
         # A sort that keeps ties in order is slow, so only what counts is sorted.
         least = np.partition(falling, most - 1)[most - 1]
-        (places,) = (falling <= least).nonzero()
-        return places[np.argsort(falling[places], kind="stable")[:most]]
+        places: NDArray[np.int64] = (falling <= least).nonzero()[0]
+        return np.asarray(places[np.argsort(falling[places], kind="stable")[:most]])
     return np.argsort(falling, kind="stable")

@@ -94,7 +94,7 @@ class CollaborativeFiltering:
             proposed.append(found.row(i))
             if following is not None:
                 proposed.append(following.keys(i))
-            keys = distinct(np.concatenate(proposed, dtype=np.int32))
+            keys = distinct(np.concatenate(proposed)).astype(np.int32)
             closeness = np.zeros((len(METHODS), len(keys)), np.float32)
             closeness[: len(NAMES)] = reading.at(keys)
             np.maximum(self._factors.take(keys, 0) @ vectors[i], 0, out=closeness[_FACTORS])
