@@ -150,8 +150,8 @@ def decode(stored: bytes) -> Entry | None:
         raw = orjson.loads(stored)
         if raw["v"] != FORMAT:
             return None
-        fresh, stale, kept, delta = (float(raw[name]) for name in ("fresh", "stale", "kept", "delta"))
-        return Entry(_slate(raw["slate"]), fresh, stale, kept, delta)
+        fresh, stale, kept = float(raw["fresh"]), float(raw["stale"]), float(raw["kept"])
+        return Entry(_slate(raw["slate"]), fresh, stale, kept, float(raw["delta"]))
     except (orjson.JSONDecodeError, LookupError, TypeError, ValueError):
         return None
 

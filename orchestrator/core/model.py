@@ -115,10 +115,11 @@ class ItemFilter:
 
     @property
     def is_empty(self) -> bool:
-        return self == _ANYTHING
+        return self is ANYTHING or self == ANYTHING
 
 
-_ANYTHING = ItemFilter()
+ANYTHING = ItemFilter()
+"""The filter of who gives none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class Query:
     cart_keys: tuple[int, ...] = ()
     category: str | None = None
     device: str | None = None
-    filter: ItemFilter = _ANYTHING
+    filter: ItemFilter = ANYTHING
     exclude_keys: tuple[int, ...] = ()
     only_keys: tuple[int, ...] = ()
     exclude_seen: bool = False
@@ -338,6 +339,10 @@ class Rung(IntEnum):
     STALE = 4
     POPULAR = 5
     SHED = 6
+
+
+RUNG_NAMES = {rung: rung.name.lower() for rung in Rung}
+"""What answers, logs and metrics call a rung."""
 
 
 class SlateItem(NamedTuple):

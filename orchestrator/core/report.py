@@ -124,4 +124,4 @@ class Report:
 
 def keys_of(items: tuple[SlateItem, ...]) -> Int32:
     """(n,) int32 keys of *items*, in order."""
-    return np.fromiter((item.key for item in items), np.int32, len(items))
+    return np.array([item.key for item in items], np.int32)

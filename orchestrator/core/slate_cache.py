@@ -179,7 +179,7 @@ def field_name(query: Query, made_by: str) -> str:
     """
     parts = (
         made_by,
-        query.placement.value,
+        query.placement._value_,
         query.count,
         query.context_keys,
         query.cart_keys,
@@ -189,7 +189,7 @@ def field_name(query: Query, made_by: str) -> str:
         query.exclude_keys,
         query.only_keys,
         query.exclude_seen,
-        query.diversity.value,
+        query.diversity._value_,
     )
     return _digest(parts)
 

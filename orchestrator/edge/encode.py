@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import orjson
 
-from orchestrator.core.model import Query, Slate, SlateItem, StageList
+from orchestrator.core.model import RUNG_NAMES, Query, Slate, SlateItem, StageList
 from orchestrator.core.selection import PINNED, POPULAR
 from orchestrator.ports import Catalogue
 
@@ -50,8 +50,8 @@ def slate_body(
         "items": orjson.Fragment(words.items(slate, reasons)),
         "model_versions": dict(slate.model_versions),
         "quality": {
-            "level": slate.level.value,
-            "rung": slate.rung.name.lower(),
+            "level": slate.level._value_,
+            "rung": RUNG_NAMES[slate.rung],
             "sources": sources,
             "degraded": slate.degraded,
             "from_cache": slate.from_cache,
@@ -85,12 +85,11 @@ class ItemWords:
         for rank, (key, _, sources, propensity) in enumerate(slate.items, 1):
             identity, properties = said.get(key) or self._say(key)
             by = self._sources.get(sources) or self._say_sources(sources)
-            parts += (identity, b'%d,"score":' % rank, scores[rank - 1], by, properties)
+            parts += (identity, b'%d,"score":' % rank, scores[rank - 1], by, properties, b"},")
             if propensity < 1:
-                parts += (b',"propensity":', _json(propensity))
+                parts[-1:] = (b',"propensity":', _json(propensity), b"},")
             if reasons is not None:
-                parts += (b',"reason":', _json(reasons[rank - 1]))
-            parts.append(b"},")
+                parts[-1:] = (b',"reason":', _json(reasons[rank - 1]), b"},")
         parts[-1] = b"}]" if slate.items else b"[]"
         return b"".join(parts)
 

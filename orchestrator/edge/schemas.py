@@ -71,7 +71,7 @@ class Filter(Strict):
 # Shared, not copied: pydantic deep-copies defaults that are models or lists, which was a fifth of the
 # profile of a request that gives neither.
 _NO_CONTEXT = Context()
-_NO_FILTER = Filter()
+NO_FILTER = Filter()
 
 
 class Shopper(Strict):
@@ -99,7 +99,7 @@ class RecommendationRequest(Shopper):
     placement: Literal["home", "item", "cart", "category"]
     context: Context = Field(default_factory=lambda: _NO_CONTEXT)
     count: int = Field(default=20, ge=1, description="a shorter slate is possible when fewer items are allowed")
-    filter: Filter = Field(default_factory=lambda: _NO_FILTER)
+    filter: Filter = Field(default_factory=lambda: NO_FILTER)
     exclude_item_ids: list[Id] = Field(default_factory=list, max_length=1000)
     diversity: Literal["off", "low", "medium", "high"] = Field(
         default="off", description="how little alike the items are to be; `off` leaves the order as it is"

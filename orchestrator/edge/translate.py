@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.core.model import Diversity, ItemFilter, Placement, Query
+from orchestrator.core.model import ANYTHING, Diversity, ItemFilter, Placement, Query
 from orchestrator.edge import schemas
 from orchestrator.edge.exchange import new_id
 from orchestrator.edge.problems import BadFields, FieldError
@@ -49,7 +49,7 @@ def recommendation_query(request: schemas.RecommendationRequest, resolver: Resol
         raise BadFields([FieldError("context.category", "is required by the placement 'category'")])
     return Query(
         recommendation_id=new_id(),
-        placement=Placement(request.placement),
+        placement=_PLACEMENTS[request.placement],
         count=request.count,
         user_id=request.user_id,
         visitor_id=request.visitor_id,
@@ -60,7 +60,7 @@ def recommendation_query(request: schemas.RecommendationRequest, resolver: Resol
         device=context.device,
         filter=_filter(request.filter),
         exclude_keys=resolver.keys(request.exclude_item_ids),
-        diversity=Diversity(request.diversity),
+        diversity=_DIVERSITIES[request.diversity],
         explain=request.explain,
     )
 
@@ -138,7 +138,14 @@ def _at_most(limit: int, found: int, name: str) -> None:
         raise BadFields([FieldError(name, f"should be at most {limit}; found {found}")])
 
 
+# Looked up and not called: an enum takes six times as long to find its member.
+_PLACEMENTS = {placement.value: placement for placement in Placement}
+_DIVERSITIES = {diversity.value: diversity for diversity in Diversity}
+
+
 def _filter(wanted: schemas.Filter) -> ItemFilter:
+    if wanted is schemas.NO_FILTER:
+        return ANYTHING
     return ItemFilter(
         categories=tuple(wanted.categories),
         brands=tuple(wanted.brands),

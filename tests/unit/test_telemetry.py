@@ -2,9 +2,10 @@
 
 import json
 
+import prometheus_client
 import pytest
 
-from orchestrator.telemetry import _as_json, new_metrics
+from orchestrator.telemetry import LATENCY_BUCKETS_S, _as_json, new_metrics
 
 
 def test_a_child_is_the_same_by_place_and_by_name():
@@ -28,6 +29,29 @@ def test_what_is_counted_by_children_is_scraped():
     assert value("tutti_requests_total", {"route": "/livez", "status_class": "2xx"}) == 2
     assert value("tutti_request_seconds_count", {"route": "/livez"}) == 1
     assert value("tutti_limit", {"dependency": "user"}) == 7
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001, 0.0011, 0.1, 1.0, 1.5])
+def test_a_time_falls_into_the_bucket_in_which_the_library_puts_it(seconds):
+    ours = new_metrics().request_seconds.labels("/livez")
+    theirs = prometheus_client.Histogram("theirs", "The same.", buckets=LATENCY_BUCKETS_S, registry=None)
+
+    ours.observe(seconds)
+    theirs.observe(seconds)
+
+    assert [b.get() for b in ours._buckets] == [b.get() for b in theirs._buckets]
+    assert ours._sum.get() == theirs._sum.get() == seconds
+
+
+def test_what_cannot_be_counted_is_refused():
+    metrics = new_metrics()
+
+    with pytest.raises(ValueError, match="label"):
+        metrics.losses.inc()
+    with pytest.raises(ValueError, match="label"):
+        metrics.request_seconds.observe(1.0)
+    with pytest.raises(ValueError, match="non-negative"):
+        metrics.backstops.inc(-1)
 
 
 def test_a_wrong_number_of_labels_is_an_error():
