@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROTOS = sorted((ROOT / "protos/tutti/v1").glob("*.proto"))
+ON_BOTH_SIDES = [ROOT / "services/bench" / name for name in ("bare.py", "orchestra.py", "growth/points.py")]
 DEFAULTS = ROOT / "orchestrator/defaults.toml"
 
 
@@ -84,12 +85,24 @@ def test_core_takes_its_chance_from_the_caller():
     ],
 )
 def test_imports_run_one_way(folder, forbidden):
-    # An offline verb may score with the pipeline that serves (docs/adr/0010), and the bench holds it against the
-    # arithmetic (docs/adr/0040); nothing online comes the other way.
-    offline = {"training", "bench"} if folder == "services" else set()
-    paths = [path for path in modules(folder) if not offline & set(path.parts)]
+    # An offline verb may score with the pipeline that serves (docs/adr/0010); nothing online comes the other way.
+    paths = [path for path in modules(folder) if "training" not in path.parts or folder != "services"]
+    if folder == "services":
+        paths = [path for path in paths if path not in ON_BOTH_SIDES]
 
     assert offenders(paths, *forbidden) == []
+
+
+def test_what_stands_on_both_sides_is_there_and_nobody_leans_on_it():
+    """The bench measures the pipeline beside the models in it (docs/adr/0040)."""
+    others = [
+        path
+        for path in modules("orchestrator") + modules("services") + modules("protos")
+        if ROOT / "services/bench" not in path.parents
+    ]
+
+    assert all(offenders([path], "orchestrator") for path in ON_BOTH_SIDES)
+    assert offenders(others, "services.bench") == []
 
 
 def test_a_server_of_a_model_never_needs_the_offline_way():
