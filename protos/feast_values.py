@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ Cell = bytes | None
 _FLOAT, _DOUBLE, _INT32, _INT64, _BOOL, _TIMESTAMP, _STRING = 0x35, 0x29, 0x18, 0x20, 0x38, 0x40, 0x12
 _NULL_FLOAT = bytes([_FLOAT]) + struct.pack("<f", float("nan"))
 _NULL_DOUBLE = bytes([_DOUBLE]) + struct.pack("<d", float("nan"))
+_WHOLE = frozenset({_INT32, _INT64, _TIMESTAMP})
+_read_float, _read_double = struct.Struct("<f").unpack_from, struct.Struct("<d").unpack_from
 _SHIFTS = (np.arange(10, dtype=np.uint64) * np.uint64(7))[None, :]
 
 # Feast stores a missing timestamp as the smallest integer (pandas' NaT) and reads it back as None.
@@ -62,7 +65,7 @@ def numbers(cells: Sequence[Cell], dtype: str) -> Sequence[float] | NDArray[np.f
     """
     tag = NUMERIC[dtype]
     if len(cells) <= FEW:
-        return [_number(cell, tag) for cell in cells]
+        return [number(cell, tag) for cell in cells]
     if tag == _FLOAT:
         return _fixed(cells, "<f4", tag, _NULL_FLOAT)
     if tag == _DOUBLE:
@@ -72,7 +75,7 @@ def numbers(cells: Sequence[Cell], dtype: str) -> Sequence[float] | NDArray[np.f
 
 def strings(cells: Sequence[Cell]) -> list[str]:
     """One categorical column; "" where the value is absent, null, of another kind, or unreadable."""
-    return [_string(cell) for cell in cells]
+    return [string(cell) for cell in cells]
 
 
 def objects(cells: Sequence[Cell]) -> list[Any]:
@@ -88,22 +91,28 @@ def event_seconds(cells: Sequence[Cell]) -> NDArray[np.float64]:
         if cell is None:
             continue
         if (seconds := known.get(cell)) is None:
-            seconds = known[cell] = _seconds(cell)
+            seconds = known[cell] = moment(cell)
         out[i] = seconds
     return out
 
 
-def _number(cell: Cell, tag: int) -> float:
+def number(cell: Cell, tag: int) -> float:
+    """One number of the type with this tag (`NUMERIC`); NaN as in `numbers`."""
     if not cell:
         return np.nan
     if cell[0] == tag:
         n = len(cell)
         if tag == _FLOAT and n == 5:
-            return float(struct.unpack_from("<f", cell, 1)[0])
+            return float(_read_float(cell, 1)[0])
         if tag == _DOUBLE and n == 9:
-            return float(struct.unpack_from("<d", cell, 1)[0])
+            return float(_read_double(cell, 1)[0])
         if n == 2 and cell[1] < 0x80 and tag not in (_FLOAT, _DOUBLE):
             return float(cell[1])
+        # A count of thousands. Longer ones may wrap, which only the proto knows: 21 bits fit every type but bool.
+        if n == 3 and cell[1] >= 0x80 > cell[2] and tag in _WHOLE:
+            return float(cell[1] & 0x7F | cell[2] << 7)
+        if n == 4 and cell[1] >= 0x80 <= cell[2] and cell[3] < 0x80 and tag in _WHOLE:
+            return float(cell[1] & 0x7F | (cell[2] & 0x7F) << 7 | cell[3] << 14)
     return _slow_number(cell)
 
 
@@ -140,7 +149,8 @@ def _varints(cells: Sequence[Cell], tag: int) -> NDArray[np.float32]:
     return out
 
 
-def _string(cell: Cell) -> str:
+def string(cell: Cell) -> str:
+    """One word; "" as in `strings`."""
     if not cell:
         return ""
     if cell[0] == _STRING and len(cell) > 1 and cell[1] < 0x80 and len(cell) == cell[1] + 2:
@@ -178,7 +188,13 @@ def _slow_numbers(cells: Sequence[Cell]) -> NDArray[np.float32]:
         return np.array([_slow_number(cell) for cell in cells], np.float64).astype(np.float32)
 
 
-def _seconds(cell: bytes) -> float:
+@lru_cache(maxsize=1024)
+def moment(cell: bytes) -> float:
+    """
+    One cell `_ts:<view>` → seconds since the epoch; NaN for what is no moment.
+
+    Remembered: rows of one materialisation share few moments, and a shopper who comes again brings theirs.
+    """
     try:
         at = FeastTimestamp.FromString(cell)
     except DecodeError:

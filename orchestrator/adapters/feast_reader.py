@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.adapters.redis_pipeline import Address, RedisPipeline, command
-from protos.arrays import Float32
+from protos.arrays import Float32, Int32
 from protos.feast_layout import ReadPlan
-from protos.history import MAX_ENTRIES, decode_entries, history_key, merged, shown_key, watermark_key
+from protos.history import MAX_ENTRIES, columns, history_key, shown_key, watermark_key
 
 _LAST = b"%d" % (MAX_ENTRIES - 1)
 
@@ -25,17 +25,21 @@ class UserRow:
     """
     What Redis knows of one subject.
 
-    numeric      (k,) float32 in plan order, NaN where missing or expired
-    categorical  (c,) str in plan order, "" where missing or expired
-    found        at least one view had a fresh row
-    history      (h,) of protos.history.ENTRY, oldest first: what was done, and what was shown, at most 200 of each
-    watermark    events accepted so far
+    numeric        (k,) float32 in plan order, NaN where missing or expired
+    categorical    (c,) str in plan order, "" where missing or expired
+    found          at least one view had a fresh row
+    history_keys   (h,) int32 item keys, oldest first: what was done, and what was shown, at most 200 of each
+    history_types  (h,) uint8 EventType, aligned
+    history_at_us  (h,) int64 microseconds since the epoch, aligned
+    watermark      events accepted so far
     """
 
     numeric: Float32
     categorical: tuple[str, ...]
     found: bool
-    history: NDArray[np.void]
+    history_keys: Int32
+    history_types: NDArray[np.uint8]
+    history_at_us: NDArray[np.int64]
     watermark: int
 
 
@@ -98,12 +102,12 @@ class FeastRedisReader:
         if key is not None and self._user is not None:
             commands.append(b"%b$%d\r\n%b\r\n%b" % (self._hmget, len(key), key, self._fields))
         replies = await self._pipeline.ask(b"".join(commands), len(commands))
-        entries, watermark = merged(decode_entries(replies[0]), decode_entries(replies[1])), int(replies[2] or 0)
-        if len(replies) < 4 or self._user is None:
-            return UserRow(*self._unknown, False, entries, watermark)
-        features = self._user.decode([replies[3]], now_s)
-        categorical = tuple(features.categorical[0])
-        return UserRow(features.numeric[0], categorical, bool(features.found[0]), entries, watermark)
+        keys, types, at_us = columns(replies[0], replies[1])
+        (numeric, categorical), found = self._unknown, False
+        if len(replies) > 3 and self._user is not None:
+            known = self._user.decode_one(replies[3], now_s)
+            numeric, categorical, found = known.numeric, known.categorical, known.found
+        return UserRow(numeric, categorical, found, keys, types, at_us, int(replies[2] or 0))
 
     def _key(self, user_id: str | None) -> bytes | None:
         if user_id is None or self._user is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import hiredis
-import numpy as np
 
 from orchestrator.adapters.feast_reader import FeastRedisReader
 from orchestrator.core.model import Loss, Query, UserContext
@@ -51,13 +50,12 @@ class RedisUserReader:
             raise DependencyError(Loss.UNAVAILABLE, str(error)) from error
         except (hiredis.HiredisError, ValueError) as error:
             raise DependencyError(Loss.INVALID_REPLY, str(error)) from error
-        history = row.history
         return UserContext(
             row.numeric,
             row.categorical,
-            np.ascontiguousarray(history["key"]),
-            np.ascontiguousarray(history["type"]),
-            np.ascontiguousarray(history["at_us"]),
+            row.history_keys,
+            row.history_types,
+            row.history_at_us,
             row.watermark,
             int(now_s * 1e6),
         )

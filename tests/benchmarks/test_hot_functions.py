@@ -29,7 +29,7 @@ from orchestrator.edge.parse import check
 from orchestrator.edge.receive_events import judge
 from orchestrator.edge.schemas import RecommendationRequest
 from protos.arrays import Rows, pack_rows, unpack, unpack_rows
-from protos.history import decode_entries, merged
+from protos.history import columns
 from protos.tutti.v1 import candidate_generation_pb2, reranking_pb2
 from tests.benchmarks import sizes
 
@@ -103,20 +103,20 @@ def test_spread(benchmark, fused, diversity):
 def test_decode_features(benchmark):
     cells = sizes.user_cells()
 
-    found = benchmark(sizes.USER_PLAN.decode, [cells], sizes.NOW_US / 1e6)
+    found = benchmark(sizes.USER_PLAN.decode_one, cells, sizes.NOW_US / 1e6)
 
-    assert found.found.all()
-    assert found.numeric.shape == (1, 17)
-    assert found.categorical.tolist() == [["Home > Kitchen > Mugs"] * 3]
+    assert found.found
+    assert found.numeric.shape == (17,)
+    assert found.categorical == ("Home > Kitchen > Mugs",) * 3
 
 
 def test_decode_history(benchmark):
     done, shown = sizes.entries(), sizes.entries(60)
 
-    found = benchmark(lambda: merged(decode_entries(done), decode_entries(shown)))
+    keys, types, at_us = benchmark(columns, done, shown)
 
-    assert len(found) == 260
-    assert (np.diff(found["at_us"]) >= 0).all()
+    assert len(keys) == len(types) == 260
+    assert (np.diff(at_us) >= 0).all()
 
 
 def test_pack_a_question_for_a_source(benchmark):

@@ -206,11 +206,11 @@ async def test_the_reader_gives_features_history_and_watermark_together(store, p
     np.testing.assert_array_equal(row.numeric, expected.numeric[0])
     assert row.categorical == tuple(expected.categorical[0])
     assert row.found
-    assert row.history["key"].tolist() == [5, 7]
+    assert row.history_keys.tolist() == [5, 7]
     assert row.watermark == 12
     assert np.isnan(visitor.numeric).all()
     assert visitor.numeric.shape == row.numeric.shape
-    assert (visitor.categorical, visitor.found, len(visitor.history), visitor.watermark) == (("", ""), False, 0, 0)
+    assert (visitor.categorical, visitor.found, len(visitor.history_keys), visitor.watermark) == (("", ""), False, 0, 0)
 
 
 def test_the_item_matrix_holds_what_the_store_holds(store, plan: ReadPlan, redis_url: str) -> None:

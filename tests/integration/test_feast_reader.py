@@ -50,7 +50,7 @@ async def test_without_a_plan_history_and_watermark_are_read(redis_url: str) -> 
     row = await reader.read("v:x", "nobody", 0.0)
     await reader.close()
 
-    assert (row.history["key"].tolist(), row.watermark, row.found) == ([3], 4, False)
+    assert (row.history_keys.tolist(), row.watermark, row.found) == ([3], 4, False)
     assert (row.numeric.shape, row.categorical) == ((0,), ())
 
 

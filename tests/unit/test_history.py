@@ -72,23 +72,39 @@ def test_reading_gives_columns_that_can_be_made_contiguous_for_the_wire():
     assert np.ascontiguousarray(read["key"]).tobytes() == np.asarray([1, 2], "<i4").tobytes()
 
 
+def as_redis_returns(own):
+    """Entries, oldest first, as LRANGE of their list."""
+    return history.encode_entries(*([entry[i] for entry in own] for i in range(3)))[::-1]
+
+
+def rows_of(columns):
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
 @given(entries, entries)
-def test_merging_loses_nothing_and_is_in_the_order_of_time(done, shown):
-    lists = [
-        history.decode_entries(history.encode_entries(*([entry[i] for entry in own] for i in range(3)))[::-1])
-        for own in (sorted(done, key=lambda entry: entry[2]), sorted(shown, key=lambda entry: entry[2]))
-    ]
+def test_both_lists_make_one_history_that_loses_nothing_and_is_in_the_order_of_time(done, shown):
+    done, shown = (sorted(own, key=lambda entry: entry[2]) for own in (done, shown))
 
-    both = history.merged(*lists)
+    columns = history.columns(as_redis_returns(done), as_redis_returns(shown))
 
-    assert sorted(both.tolist()) == sorted([*lists[0].tolist(), *lists[1].tolist()])
-    assert (both["at_us"][1:] >= both["at_us"][:-1]).all()
+    assert [column.dtype for column in columns] == [np.int32, np.uint8, np.int64]
+    assert all(column.flags.c_contiguous for column in columns)
+    # Sorting is stable: of one moment, what was shown comes first.
+    assert rows_of(columns) == sorted([*shown, *done], key=lambda entry: entry[2])
 
 
-def test_without_impressions_merging_costs_nothing():
-    done = history.decode_entries(history.encode_entries([1], [1], [10]))
+@given(entries)
+def test_one_list_alone_keeps_the_order_in_which_it_was_written(own):
+    assert rows_of(history.columns(as_redis_returns(own), [])) == own
+    assert rows_of(history.columns([], as_redis_returns(own))) == own
 
-    assert history.merged(done, history.decode_entries([])) is done
+
+def test_foreign_entries_are_dropped_from_both_lists_even_where_their_lengths_add_up():
+    done, shown = as_redis_returns([(1, 1, 10), (2, 1, 30)]), as_redis_returns([(3, 3, 20)])
+
+    columns = history.columns([done[0], b"x" * 12, b"y" * 14, done[1]], [b"", *shown])
+
+    assert rows_of(columns) == [(1, 1, 10), (3, 3, 20), (2, 1, 30)]
 
 
 def test_impressions_have_a_list_of_their_own():
