@@ -102,11 +102,12 @@ class FeastRedisReader:
         if key is not None and self._user is not None:
             commands.append(b"%b$%d\r\n%b\r\n%b" % (self._hmget, len(key), key, self._fields))
         replies = await self._pipeline.ask(b"".join(commands), len(commands))
-        history, watermark = columns(replies[0], replies[1]), int(replies[2] or 0)
-        if len(replies) < 4 or self._user is None:
-            return UserRow(*self._unknown, False, *history, watermark)
-        known = self._user.decode_one(replies[3], now_s)
-        return UserRow(known.numeric, known.categorical, known.found, *history, watermark)
+        keys, types, at_us = columns(replies[0], replies[1])
+        (numeric, categorical), found = self._unknown, False
+        if len(replies) > 3 and self._user is not None:
+            known = self._user.decode_one(replies[3], now_s)
+            numeric, categorical, found = known.numeric, known.categorical, known.found
+        return UserRow(numeric, categorical, found, keys, types, at_us, int(replies[2] or 0))
 
     def _key(self, user_id: str | None) -> bytes | None:
         if user_id is None or self._user is None:
