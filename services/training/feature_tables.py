@@ -78,6 +78,12 @@ FROM {events} ORDER BY timestamp, event_id
 """
 """A SELECT over a relation with the canonical columns, sorted by time."""
 
+SEEN_AT_ONCE = 2_000_000
+"""
+Events in the table `seen` at most; of more, some of the entities are computed after the other. Derived: a row of it is
+about 300 bytes, so 600 MB, whatever the number of events.
+"""
+
 OPTIONAL_EVENTS = {"session_id": pa.string(), "quantity": pa.float64(), "price": pa.float64()}
 _OPTIONAL_ITEMS = {
     "description": pa.string(),
@@ -162,13 +168,33 @@ def snapshot(views: Sequence[ViewSql], events: pa.Table, items: pa.Table, moment
     if moment.tzinfo is None:
         raise FeatureError(f"moment {moment} has no time zone; give UTC")
     end = pc.sum(pc.less(events.column("timestamp"), pa.scalar(moment, pa.timestamp("us", "UTC")))).as_py() or 0
+    before, parts = events.slice(0, end), max(1, -(-end // SEEN_AT_ONCE))
+    if parts == 1:
+        return _computed(views, before, items, moment)
+    found = _computed([view for view in views if view.origin == "items"], before.slice(0, 0), items, moment)
+    for key in sorted({view.key for view in views if view.origin == "events"}):
+        own = [view for view in views if view.origin == "events" and view.key == key]
+        some = [_computed(own, before, items, moment, f"hash({key}) % {parts} = {part}") for part in range(parts)]
+        for view in own:
+            # Each entity is in one part with all its events, so parts side by side are the whole.
+            found[view.name] = pa.concat_tables(part[view.name] for part in some).sort_by(key).combine_chunks()
+    return {view.name: found[view.name] for view in views}
+
+
+def _computed(
+    views: Sequence[ViewSql], before: pa.Table, items: pa.Table, moment: datetime, among: str = "true"
+) -> dict[str, pa.Table]:
+    """Rows of *views* from the events *before* the moment, of entities that fulfil the condition *among*."""
     with new_database() as database:
         fill_catalogue(database, items, moment)
-        database.register("before_moment", events.slice(0, end))
+        database.register("all_before", before)
+        database.execute("CREATE VIEW before_moment AS SELECT * FROM all_before")
         database.execute(_ITEM_TOTALS)
+        # No untrusted text: a condition of ours.
+        database.execute(f"CREATE OR REPLACE VIEW before_moment AS SELECT * FROM all_before WHERE {among}")  # noqa: S608
         fill_seen(database, moment)
-        database.execute("DROP TABLE item_totals")
-        database.unregister("before_moment")
+        database.execute("DROP TABLE item_totals; DROP VIEW before_moment")
+        database.unregister("all_before")
         database.execute("SET python_enable_replacements = false; SET enable_external_access = false")
         return {view.name: _stamped(rows(database, view), moment) for view in views}
 

@@ -114,7 +114,6 @@ def ask(
     judged = truth(dataset, window)
     chosen = np.sort(rng.permutation(len(judged.users))[:MAX_QUERIES])
     users, moments = judged.users[chosen], np.full(len(chosen), window.start_us)
-    gains = _gains(dataset, window)
     nothing: list[NDArray[np.int32]] = [np.empty(0, np.int32)] * len(chosen)
     touched = [judged.touched[i] for i in chosen]
     home = np.full(len(chosen), common_pb2.PLACEMENT_HOME, np.uint8)
@@ -134,7 +133,7 @@ def ask(
         ),
         exclude=Rows.of([row for p in parts for row in p[4]]),
         wanted=wanted,
-        gains=np.array([gains[int(u), int(k)] for u, k in zip(who, wanted.values, strict=True)], np.float32),
+        gains=_looked_up(_gains(dataset, window), who * dataset.n_items + wanted.values),
     )
 
 
@@ -194,16 +193,19 @@ def entities(dataset: Dataset, users: Sequence[int], window_start: pd.Timestamp)
     )
 
 
-def _gains(dataset: Dataset, window: Window) -> dict[tuple[int, int], float]:
-    """(user, key) → gain of what was wanted in the window: the square root of the strongest event's strength."""
+def _gains(dataset: Dataset, window: Window) -> tuple[NDArray[np.int64], Float32]:
+    """What was wanted in the window as user × n_items + key, rising, and its gain: √ of the strongest event."""
     start, end = np.searchsorted(dataset.at_us, [window.start_us, window.end_us])
-    gains: dict[tuple[int, int], float] = {}
-    strengths = np.sqrt(STRENGTH[dataset.types[start:end]])
-    for user, key, strength in zip(
-        dataset.users[start:end].tolist(), dataset.keys[start:end].tolist(), strengths.tolist(), strict=True
-    ):
-        gains[user, key] = max(gains.get((user, key), 0.0), strength)
-    return gains
+    pairs = dataset.users[start:end].astype(np.int64) * dataset.n_items + dataset.keys[start:end]
+    order = np.argsort(pairs, kind="stable")
+    pairs, strengths = pairs[order], np.sqrt(STRENGTH[dataset.types[start:end]])[order]
+    starts = np.flatnonzero(np.diff(pairs, prepend=-1))
+    return pairs[starts], np.maximum.reduceat(strengths, starts) if len(starts) else strengths
+
+
+def _looked_up(known: tuple[NDArray[np.int64], Float32], pairs: NDArray[np.int64]) -> Float32:
+    codes, gains = known
+    return np.asarray(gains[np.searchsorted(codes, pairs)], np.float32)
 
 
 _Part = tuple[
@@ -223,7 +225,8 @@ def _sessions(dataset: Dataset, window: Window, rng: np.random.Generator, most: 
     A visit is taught on the page of its first item; what was put into the cart or bought in it is a basket. Where the
     two are the same, as in orders, every other session is a basket, and where nobody buys, of views: a guess.
     """
-    end_us = min(window.end_us, window.start_us + int(days * DAY_US))
+    # None are asked for in every lesson, and a large shop has half a million of them.
+    end_us = min(window.end_us, window.start_us + int(days * DAY_US)) if most else window.start_us
     start, end = np.searchsorted(dataset.at_us, [window.start_us, end_us])
     kept = start + np.flatnonzero(
         (dataset.sessions[start:end] >= 0) & np.isin(dataset.types[start:end], POSITIVE_TYPES)

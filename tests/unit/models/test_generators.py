@@ -212,3 +212,18 @@ def test_popular_names_every_item_once_newest_demand_first():
     assert sorted(keys.tolist()) == list(range(DATASET.n_items))
     assert keys[-1] == UNTOUCHED
     assert (np.diff(scores) <= 0).all()
+
+
+def test_of_too_many_pairs_those_of_the_latest_shoppers_are_learnt_from(monkeypatch):
+    users, keys, weights = cf_train.interactions(DATASET, 30 * DAY_S)
+    monkeypatch.setattr(cf_train, "MOST_PAIRS", len(users) // 2)
+
+    fewer, their_keys, their_weights = cf_train.interactions(DATASET, 30 * DAY_S)
+
+    last = {int(user): int(at) for user, at in zip(DATASET.users, DATASET.at_us, strict=True)}
+    left_out = set(users.tolist()) - set(fewer.tolist())
+    assert len(users) // 3 < len(fewer) <= len(users) // 2
+    assert min(last[user] for user in set(fewer.tolist())) >= max(last[user] for user in left_out)
+    stays = np.isin(users, fewer)
+    for whole, part in ((users, fewer), (keys, their_keys), (weights, their_weights)):
+        np.testing.assert_array_equal(whole[stays], part)

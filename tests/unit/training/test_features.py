@@ -1,5 +1,6 @@
 """Features from definitions: point in time, one line a feature, and errors that name the line."""
 
+import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -109,6 +110,32 @@ def test_an_empty_past_gives_a_table_of_the_right_types_without_rows(tmp_path: P
     assert table.num_rows == 0
     assert table.schema.field("recency").type == pa.float32()
     assert table.schema.field("event_timestamp").type == pa.timestamp("us", "UTC")
+
+
+@pytest.mark.parametrize("key", ["user_id", "item_id"])
+def test_many_events_are_computed_part_by_part_and_come_out_the_same(tmp_path: Path, monkeypatch, key: str) -> None:
+    shop = items(tmp_path, *((f"i{n}", "X", float(n)) for n in range(7)))
+    drawn = random.Random(3)
+    known = events(
+        tmp_path,
+        *(
+            (f"u{drawn.randrange(12)}", f"i{drawn.randrange(7)}", drawn.choice(["view", "purchase"]), float(90 - n))
+            for n in range(90)
+        ),
+    )
+    fields = (*EVERYTHING.fields, FieldSql("mean", "FLOAT", "avg(ln(item_events) * item_age_d)"))
+    view = ViewSql("view", key, "events", "event_type = 'view'", fields)
+    catalogue = ViewSql("catalogue", "item_id", "items", "", (FieldSql("price", "DOUBLE", "price"),))
+    moment = NOW - timedelta(days=20)
+    whole = feature_tables.snapshot([view, catalogue], known, shop, moment)
+    monkeypatch.setattr(feature_tables, "SEEN_AT_ONCE", 10)
+
+    parts = feature_tables.snapshot([view, catalogue], known, shop, moment)
+
+    assert list(parts) == list(whole)
+    assert whole["view"].num_rows > 5
+    for name in whole:
+        assert parts[name].equals(whole[name])
 
 
 def test_where_holds_for_every_field_of_the_view(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from services.chassis.signals import STRENGTH
 from services.training import lessons
 from services.training.dataset import DAY_US, DatasetUnusable
 from services.training.split import Window, truth, window
@@ -162,3 +163,28 @@ def test_orders_are_visits_and_baskets_by_turns():
 
 def test_where_nobody_buys_baskets_are_guessed_from_what_was_looked_at():
     assert taught([VIEW] * 4, CART) == [([0, 1], [2, 3])] * 3
+
+
+def test_a_gain_is_that_of_the_strongest_deed_of_the_window():
+    dataset = a_dataset()
+    last = lessons.windows(dataset)[-1]
+    asked = lessons.ask(dataset, last, seed=1)
+
+    inside = (dataset.at_us >= last.start_us) & (dataset.at_us < last.end_us)
+    for i, user in enumerate(asked.users):
+        own = slice(asked.wanted.offsets[i], asked.wanted.offsets[i + 1])
+        for key, gain in zip(asked.wanted.values[own], asked.gains[own], strict=True):
+            deeds = dataset.types[inside & (dataset.users == user) & (dataset.keys == key)]
+            assert gain == np.float32(np.sqrt(STRENGTH[deeds].max()))
+
+
+def test_a_lesson_without_sessions_asks_for_the_same_home_pages():
+    dataset = a_dataset()
+    last = lessons.windows(dataset)[-1]
+    every, home = lessons.ask(dataset, last, seed=1), lessons.ask(dataset, last, seed=1, sessions=0)
+
+    n = len(home.users)
+    assert 0 < n < len(every.users)
+    np.testing.assert_array_equal(every.users[:n], home.users)
+    np.testing.assert_array_equal(every.wanted.values[: len(home.gains)], home.wanted.values)
+    np.testing.assert_array_equal(every.gains[: len(home.gains)], home.gains)
