@@ -20,6 +20,7 @@ from torch.nn import functional
 from protos.arrays import Float32
 from services.collaborative_filtering.sequence import KIND_OF, LONGEST, Windows, collapsed, gap_codes
 from services.collaborative_filtering.sequence_network import Transformer, onnx_graph
+from services.training import device
 from services.training.dataset import US, Dataset
 
 
@@ -136,11 +137,12 @@ def learn(dataset: Dataset, factors: Float32, seed: int, how: Training) -> Learn
         raise ValueError("no shopper wanted two different items: no sequence to learn from")
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    network = Transformer(factors.shape[1], how.blocks, how.heads, how.dropout)
+    network = Transformer(factors.shape[1], how.blocks, how.heads, how.dropout).to(device.current())
     start = torch.from_numpy(factors[keys]).clone()
     start = start * (how.start / max(float(start.square().mean().sqrt()), 1e-9))
     # A little noise tells items apart that had the very same company.
-    vectors = torch.nn.Parameter(start + torch.randn(start.shape, generator=generator) * (how.start / 10))
+    start = start + torch.randn(start.shape, generator=generator) * (how.start / 10)
+    vectors = torch.nn.Parameter(start.to(device.current()))
     batches = list(_batches(asked, how, rng))
     optimiser = torch.optim.AdamW([*network.parameters(), vectors], lr=how.learning_rate, weight_decay=how.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, how.learning_rate, total_steps=max(len(batches), 2))
@@ -154,10 +156,10 @@ def learn(dataset: Dataset, factors: Float32, seed: int, how: Training) -> Learn
         optimiser.step()
         schedule.step()
         losses.append(loss.item())
-    network.eval()
+    network.cpu().eval()
     recent = losses[-max(len(losses) // how.passes, 1) :]
     made = int(sum(asked.lengths[chunks].sum() for chunks in batches))
-    found = np.ascontiguousarray(vectors.detach().numpy())
+    found = np.ascontiguousarray(vectors.detach().cpu().numpy())
     return Learnt(onnx_graph(network), network, found, keys, made, float(np.mean(recent)))
 
 
@@ -190,13 +192,16 @@ def _loss(
     how: Training,
     rng: np.random.Generator,
 ) -> torch.Tensor:
-    filled = torch.from_numpy(windows.rows >= 0)
-    embedded = functional.embedding(torch.from_numpy(np.maximum(windows.rows, 0)), vectors) * filled[:, :, None]
-    states = network(embedded, *(torch.from_numpy(part) for part in windows.codes()))[filled]
-    wanted = torch.from_numpy(targets)[filled]
+    place = vectors.device
+    filled = torch.from_numpy(windows.rows >= 0).to(place)
+    rows = torch.from_numpy(np.maximum(windows.rows, 0)).to(place)
+    embedded = functional.embedding(rows, vectors) * filled[:, :, None]
+    states = network(embedded, *(torch.from_numpy(part).to(place) for part in windows.codes()))[filled]
+    wanted = torch.from_numpy(targets).to(place)[filled]
     if len(vectors) <= how.full_up_to:
         return functional.cross_entropy(states @ vectors.T, wanted)
-    return sampled(states, vectors, wanted, torch.from_numpy(rng.choice(len(vectors), how.negatives)))
+    negatives = torch.from_numpy(rng.choice(len(vectors), how.negatives)).to(place)
+    return sampled(states, vectors, wanted, negatives)
 
 
 def sampled(states: torch.Tensor, vectors: torch.Tensor, wanted: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:

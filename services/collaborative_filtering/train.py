@@ -28,7 +28,7 @@ from services.collaborative_filtering import choice, sequence, sequence_train
 from services.collaborative_filtering.model import EQUAL, METHODS, WEIGHTS_OF, Parameters, Solver, user_vectors
 from services.collaborative_filtering.sequence import SequenceModel
 from services.collaborative_filtering.serve import MAPPED_FILE, CollaborativeFiltering
-from services.training import affinity, cold, lessons
+from services.training import affinity, cold, device, lessons
 from services.training.dataset import DAY_US, Dataset
 
 # Padded floats gathered at once: rows × longest row × dimensions. Derived: 8 M float32 are 32 MB, which stays
@@ -231,14 +231,16 @@ def als(
         return np.zeros((shape[1], parameters.dimensions), np.float32), 0.0
     generator = torch.Generator().manual_seed(seed)
     dimensions = parameters.dimensions
-    items = torch.randn(shape[1], dimensions, generator=generator) * (0.1 / dimensions**0.5)
+    # Drawn on the processor, so that every device begins alike.
+    items = (torch.randn(shape[1], dimensions, generator=generator) * (0.1 / dimensions**0.5)).to(device.current())
     by_user = _Side(users, keys, weights, shape[0])
     by_item = _Side(keys, users, weights, shape[1])
-    people = torch.zeros(shape[0], dimensions)
+    people = torch.zeros(shape[0], dimensions, device=items.device)
     for _ in range(parameters.sweeps):
         people = by_user.solve(items, parameters)
         items = by_item.solve(people, parameters)
     people = by_user.solve(items, parameters)
+    people, items = people.cpu(), items.cpu()
     predicted = (people[torch.from_numpy(users)] * items[torch.from_numpy(keys)]).sum(1)
     weight = torch.from_numpy(weights)
     error = float((weight * (1 - predicted) ** 2).sum() / weight.sum())
@@ -251,8 +253,8 @@ class _Side:
 
     def __init__(self, rows: NDArray[np.int64], columns: NDArray[np.int64], weights: Float32, n_rows: int) -> None:
         order = np.argsort(rows, kind="stable")
-        self._columns = torch.from_numpy(columns[order])
-        self._weights = torch.from_numpy(weights[order])
+        self._columns = torch.from_numpy(columns[order]).to(device.current())
+        self._weights = torch.from_numpy(weights[order]).to(device.current())
         self._lengths = np.bincount(rows, minlength=n_rows)
         self._starts = np.concatenate([[0], np.cumsum(self._lengths)])
         self._n_rows = n_rows
@@ -261,25 +263,26 @@ class _Side:
         """Factors (n_rows, d) of every row given the *fixed* side; zero for an empty row."""
         d = fixed.shape[1]
         gram = parameters.unobserved_weight * (fixed.T @ fixed)
-        eye = torch.eye(d)
-        solved = torch.zeros(self._n_rows, d)
+        place = fixed.device
+        eye = torch.eye(d, device=place)
+        solved = torch.zeros(self._n_rows, d, device=place)
         by_length = np.argsort(self._lengths, kind="stable")
         by_length = by_length[self._lengths[by_length] > 0]
         start = 0
         while start < len(by_length):
             stop = self._batch_end(by_length, start, d)
             rows = by_length[start:stop]
-            lengths = torch.from_numpy(self._lengths[rows])
-            places = torch.arange(int(lengths.max()))[None, :]
+            lengths = torch.from_numpy(self._lengths[rows]).to(place)
+            places = torch.arange(int(lengths.max()), device=place)[None, :]
             filled = places < lengths[:, None]
-            at = (torch.from_numpy(self._starts[rows])[:, None] + places).clamp(max=len(self._columns) - 1)
-            weight = torch.where(filled, self._weights[at], torch.zeros(()))
+            at = (torch.from_numpy(self._starts[rows]).to(place)[:, None] + places).clamp(max=len(self._columns) - 1)
+            weight = torch.where(filled, self._weights[at], torch.zeros((), device=place))
             own = fixed[self._columns[at]]
             weighted = own * weight[:, :, None]
             scaled = (lengths + parameters.unobserved_weight * len(fixed)) ** parameters.frequency_exponent
             ridge = parameters.regularisation * scaled
             left = gram + weighted.transpose(1, 2) @ own + ridge.float()[:, None, None] * eye
-            solved[torch.from_numpy(rows)] = torch.cholesky_solve(
+            solved[torch.from_numpy(rows).to(place)] = torch.cholesky_solve(
                 weighted.sum(1)[:, :, None], torch.linalg.cholesky(left)
             )[:, :, 0]
             start = stop

@@ -40,7 +40,7 @@ from services.reranking.serve import (
     QUANTISED_FILE,
     TREES_FILE,
 )
-from services.training import affinity
+from services.training import affinity, device
 from services.training.dataset import Dataset
 from services.training.lessons import Lesson
 
@@ -222,7 +222,7 @@ def _learn(
     rows: Lists, layout: Layout, used: Parameters, rng: np.random.Generator
 ) -> tuple[CrossNetwork, dict[str, float]]:
     """Minimise the cross-entropy between a query's gains and its softmaxed scores; AdamW, one learning-rate cycle."""
-    network = _network(rows.dense, layout, used)
+    network = _network(rows.dense, layout, used).to(device.current())
     network.train()
     steps = used.epochs * -(-len(rows) // used.batch_queries)
     optimiser = torch.optim.AdamW(network.parameters(), lr=used.learning_rate, weight_decay=used.weight_decay)
@@ -240,7 +240,7 @@ def _learn(
             schedule.step()
             losses.append(loss.item())
         loss_of_epoch = float(np.mean(losses))
-    network.eval()
+    network.cpu().eval()
     return network, {"queries": float(len(rows)), "rows": float(len(rows.gains)), "loss": loss_of_epoch}
 
 
@@ -249,14 +249,18 @@ def _loss(network: CrossNetwork, rows: Lists, queries: NDArray[np.int64]) -> tor
     owner = np.repeat(np.arange(len(queries)), lengths)
     place = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     at = rows.offsets[queries][owner] + place
-    scores = network(torch.from_numpy(rows.dense[at]), torch.from_numpy(rows.codes[at]))
-    lists = torch.full((len(queries), int(lengths.max())), -1e9)
-    lists[torch.from_numpy(owner), torch.from_numpy(place)] = scores
+    there = device.current()
+    scores = network(torch.from_numpy(rows.dense[at]).to(there), torch.from_numpy(rows.codes[at]).to(there))
+    lists = torch.full((len(queries), int(lengths.max())), -1e9, device=there)
+    cells = torch.from_numpy(owner).to(there), torch.from_numpy(place).to(there)
+    lists[cells] = scores
     gains = torch.zeros_like(lists)
-    gains[torch.from_numpy(owner), torch.from_numpy(place)] = torch.from_numpy(rows.gains[at])
+    gains[cells] = torch.from_numpy(rows.gains[at]).to(there)
     shares = gains / gains.sum(1, keepdim=True)
     losses = -(shares * torch.log_softmax(lists, 1)).sum(1)
-    return losses.mean() if rows.weights is None else (losses * torch.from_numpy(rows.weights[queries])).mean()
+    return (
+        losses.mean() if rows.weights is None else (losses * torch.from_numpy(rows.weights[queries]).to(there)).mean()
+    )
 
 
 def _scores(network: CrossNetwork, rows: Lists) -> Float32:

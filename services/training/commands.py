@@ -29,6 +29,14 @@ class Split(StrEnum):
     test = "test"
 
 
+class Device(StrEnum):
+    """Where factors and networks are trained; see services/training/device.py."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class Against(StrEnum):
     """What an evaluation can be compared with, beside its own methods."""
 
@@ -82,6 +90,9 @@ def train(
     from_log: Annotated[
         bool, typer.Option("--from-log", help="Learn also from what was served, and compare its features with Feast.")
     ] = False,
+    device: Annotated[
+        Device, typer.Option("--device", help="Where to train: auto is a GPU where torch sees one, else the processor.")
+    ] = Device.auto,
 ) -> None:
     """
     Train every source of the settings, the re-ranker and the popular list, and promote them if the gate admits them.
@@ -98,7 +109,14 @@ def train(
         from services.training import pipeline, sources
 
         done = pipeline.train(
-            place, sources.configured(), seed, force, progress=step, promote_anyway=force_promote, with_log=from_log
+            place,
+            sources.configured(),
+            seed,
+            force,
+            progress=step,
+            promote_anyway=force_promote,
+            with_log=from_log,
+            on=device.value,
         )
     if not done.was_needed:
         stdout.print(f"{place}: nothing has changed since the last training; --force trains anyway")

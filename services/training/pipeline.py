@@ -34,6 +34,7 @@ from services.chassis.model import Generator, RerankQueries, Resources
 from services.training import (
     admission,
     catalogue_log,
+    device,
     features,
     from_log,
     lessons,
@@ -89,6 +90,7 @@ class _Run:
     tuned: Tuned = field(default_factory=Tuned)
     log_files: list[str] | None = None
     logged: dict[str, Any] | None = None
+    device: str = "cpu"
 
     @property
     def models(self) -> Path:
@@ -112,6 +114,7 @@ def train(
     progress: Progress = lambda what: None,
     promote_anyway: bool = False,
     with_log: bool = False,
+    on: device.Device = "cpu",
 ) -> Trained:
     """
     Train *sources*, the re-ranker and the popular list on *data*, and promote them to champion if the gate admits them.
@@ -121,14 +124,31 @@ def train(
         force: also when the data directory was trained from the same data, sources and seed already.
         progress: told the name of each step when it begins.
         promote_anyway: whatever the gate says, which is written down all the same.
+        on: where factors and networks are trained; "auto" is a GPU where torch sees one.
         with_log: teach the re-ranker what it served as well, where there is enough of it, and compare its features.
 
     Raises:
-        DatasetUnusable, SettingsUnusable, TunedUnusable, FeatureError: what was found, and what to do.
+        DatasetUnusable, SettingsUnusable, TunedUnusable, FeatureError, DeviceUnusable: what was found, and what to do.
     """
+    place = device.chosen(on)
+    with device.using(place):
+        return _trained(data, sources, seed, force, until, progress, promote_anyway, with_log, place)
+
+
+def _trained(
+    data: Path,
+    sources: Sequence[SourceSpec],
+    seed: int,
+    force: bool,
+    until: datetime | None,
+    progress: Progress,
+    promote_anyway: bool,
+    with_log: bool,
+    place: str,
+) -> Trained:
     check(sources)
     tuned = tuned_file.of(data, [spec.name for spec in sources])
-    run = _Run(data, sources, seed, progress, parameters=dict(tuned.parameters), tuned=tuned)
+    run = _Run(data, sources, seed, progress, parameters=dict(tuned.parameters), tuned=tuned, device=place)
     with run.step("reading the data"):
         redaction.honour(data)
         catalogue_log.fold(data)
@@ -345,6 +365,7 @@ def _fingerprint(run: _Run, dataset: Dataset) -> str:
         "code": [code_of(name) for name in [*(spec.name for spec in run.sources), RERANKER]],
         "tuned": run.tuned.digest,
         **({} if run.log_files is None else {"log": run.log_files}),
+        **({} if run.device == "cpu" else {"device": run.device}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -384,6 +405,7 @@ def _report(
         "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": run.seed,
         "cpus": os.cpu_count(),
+        "device": run.device,
         "data": {**dataset.describe(), "users": len(dataset.user_ids)},
         "sources": [asdict(spec) for spec in run.sources],
         "tuned": run.tuned.to_json() if run.tuned.digest else None,
