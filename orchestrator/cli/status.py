@@ -29,7 +29,8 @@ def status(
     Show every process: name, pid, address, state (starting, ready, restarting, failed, stopping, stopped), replica.
 
     Orchestrators share the edge's port; the address shown is where one worker is reached alone. A fault proxy's entry
-    in the JSON also names what is behind it (upstream) and where it is told what to do (control).
+    in the JSON also names what is behind it (upstream) and where it is told what to do (control); a model service's and
+    ingestion's, where Prometheus reads what they say of themselves (metrics).
     Nothing running is an empty list, not an error.
 
     Below the table stands what an orchestrator finds wrong with what it leans on: a Redis, for example, that would not

@@ -68,6 +68,7 @@ class ProcessSpec:
     inherits  file descriptors it takes over, by their numbers
     upstream  of a fault proxy: the name of what is behind it
     control   of a fault proxy: where it is told what to do
+    metrics   where Prometheus reads what it says of itself; None: on its own address, or nowhere
     """
 
     name: str
@@ -79,6 +80,7 @@ class ProcessSpec:
     inherits: tuple[int, ...] = ()
     upstream: str | None = None
     control: str | None = None
+    metrics: str | None = None
 
     @property
     def label(self) -> str:
@@ -142,16 +144,18 @@ def make_plan(
             (
                 *(python, "-m", "services.chassis", name, *shared),
                 *("--address", address := f"{HOST}:{next(ports)}", "--replica", str(replica)),
+                *("--metrics-port", str(metrics_port := next(ports))),
             ),
             address,
             Probe.GRPC,
             environment,
             replica,
+            metrics=f"{HOST}:{metrics_port}",
         )
         for name in model_names(settings)
         for replica in range(shape.replicas)
     )
-    ingestion_address = f"{HOST}:{next(ports)}"
+    ingestion_address, ingestion_metrics = f"{HOST}:{next(ports)}", next(ports)
     proxies: tuple[ProcessSpec, ...] = ()
     seen_redis_url = redis_url
     if shape.faults:
@@ -166,9 +170,13 @@ def make_plan(
         models=models,
         ingestion=ProcessSpec(
             INGESTION,
-            (python, "-m", "services.ingestion", *shared, "--address", ingestion_address, *_topic(settings)),
+            (
+                *(python, "-m", "services.ingestion", *shared, "--address", ingestion_address),
+                *("--metrics-port", str(ingestion_metrics), *_topic(settings)),
+            ),
             ingestion_address,
             Probe.GRPC,
+            metrics=f"{HOST}:{ingestion_metrics}",
         ),
         proxies=proxies,
         orchestrators=tuple(
@@ -192,7 +200,8 @@ def count_ports(settings: Settings, shape: Shape) -> int:
     """How many free ports `make_plan` takes at most."""
     replicas = len(model_names(settings)) * shape.replicas
     proxies = replicas + 1 if shape.faults else 0
-    return 2 + replicas + 2 * proxies + shape.workers
+    # Redis; ingestion and each model replica with their metrics; a proxy with its control; an orchestrator's own.
+    return 3 + 2 * replicas + 2 * proxies + shape.workers
 
 
 def _reaching(settings: Settings, data: Path, redis_url: str, seen: Sequence[ProcessSpec]) -> Settings:

@@ -28,6 +28,7 @@ class ProcessStatus:
     pid       None for a process that is not ours (a given Redis) or not alive
     upstream  of a fault proxy: the name of what is behind it; None, and left out of the file, for all others
     control   of a fault proxy: where it is told what to do; the same
+    metrics   where Prometheus reads `/metrics` of the process; the same for those that have none beside their address
     """
 
     name: str
@@ -37,6 +38,7 @@ class ProcessStatus:
     replica: int = 0
     upstream: str | None = None
     control: str | None = None
+    metrics: str | None = None
 
     def document(self) -> dict[str, Any]:
         """As it stands in the file."""

@@ -254,7 +254,7 @@ class Supervisor:
         statuses = [
             ProcessStatus(
                 *(c.spec.name, c.pid, c.spec.address, c.state.value),
-                *(c.spec.replica, c.spec.upstream, c.spec.control),
+                *(c.spec.replica, c.spec.upstream, c.spec.control, c.spec.metrics),
             )
             for c in self._children
         ]

@@ -72,11 +72,14 @@ FROM before_moment GROUP BY item_id
 """
 
 # Looks back only, so it is the same at every later moment and is computed once.
-REPETITIONS = """
+REPEATED = """
 SELECT *, row_number() OVER (PARTITION BY user_id, item_id, event_type ORDER BY timestamp, event_id) AS repetition
-FROM {events} ORDER BY timestamp, event_id
+FROM {events}
 """
-"""A SELECT over a relation with the canonical columns, sorted by time."""
+"""A SELECT over a relation with the canonical columns; in any order, for whoever sorts later (`fill_seen` does)."""
+
+REPETITIONS = REPEATED + "ORDER BY timestamp, event_id"
+"""The same, sorted by time."""
 
 SEEN_AT_ONCE = 2_000_000
 """

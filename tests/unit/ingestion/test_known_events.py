@@ -194,6 +194,30 @@ def test_what_a_topic_gives_again_of_an_erased_person_counts_for_nobody(shop):
     assert touched.users == {"anna"}
 
 
+def totals(one):
+    kept = one._database.execute("SELECT * FROM item_totals ORDER BY item_id").fetchall()
+    counted = "SELECT item_id, count(*), min(timestamp) FROM known GROUP BY item_id ORDER BY item_id"
+    return kept, one._database.execute(counted).fetchall()
+
+
+def test_what_is_kept_of_items_is_what_counting_all_events_gives(shop):
+    one = known(shop)
+    early = an_event(3, "u3", "i2", minutes=-10_000_000)
+    one.add([an_event(1), an_event(1), an_event(2, item="never seen"), early])
+    one.add([an_event(1), an_event(4, "erika", "hers")])
+    one.identify({"browser": "u1"})
+
+    kept, counted = totals(one)
+    assert kept == counted
+    assert {item_id for item_id, *_ in kept} >= {"never seen", "hers"}
+
+    redactions.add(shop, ["erika", "u1"], [], int((LAST + timedelta(hours=1)).timestamp() * 1e6))
+    one.forget(redactions.read(shop))
+    kept, counted = totals(one)
+    assert kept == counted
+    assert "hers" not in {item_id for item_id, *_ in kept}
+
+
 def test_an_erased_person_who_comes_back_is_somebody_new(shop):
     one = known(shop)
     redactions.add(shop, ["u1"], [], int(LAST.timestamp() * 1e6))

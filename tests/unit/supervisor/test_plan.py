@@ -82,7 +82,8 @@ def test_replicas_are_processes_with_addresses_of_their_own_and_all_are_told():
         name: tuple(spec.address for spec in plan.models if spec.name == name)
         for name in ("collaborative_filtering", "content_based", "reranking")
     }
-    assert [spec.command[-2:] for spec in plan.models] == [("--replica", str(n)) for n in (0, 1, 0, 1, 0, 1)]
+    replicas = [spec.command[spec.command.index("--replica") + 1] for spec in plan.models]
+    assert replicas == [str(n) for n in (0, 1, 0, 1, 0, 1)]
     assert [spec.replica for spec in plan.orchestrators] == [0, 1, 2]
     started = [plan.redis, *plan.models, plan.ingestion, *plan.orchestrators]
     assert len({spec.address for spec in started}) == len({spec.label for spec in started}) == len(started)
@@ -122,6 +123,18 @@ def test_ingestion_is_told_the_topic_where_events_are_in_kafka_and_the_file_of_s
         *("--kafka-properties", "/etc/kafka.properties"),
     )
     assert not any(option.startswith("--kafka") for option in a_plan().ingestion.command)
+
+
+def test_prometheus_has_an_address_of_each_service_and_no_two_processes_one_port():
+    plan = a_plan(shape=Shape(replicas=2, workers=2, faults=True))
+
+    services = [*plan.models, plan.ingestion]
+    for spec in services:
+        port = spec.command[spec.command.index("--metrics-port") + 1]
+        assert spec.metrics == f"127.0.0.1:{port}"
+    started = [plan.redis, *services, *plan.proxies, *plan.orchestrators]
+    taken = [one for spec in started for one in (spec.address, spec.metrics, spec.control) if one]
+    assert len(set(taken)) == len(taken)
 
 
 def test_without_faults_no_service_hears_of_a_fault_file():
