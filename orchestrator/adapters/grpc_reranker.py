@@ -67,9 +67,7 @@ class GrpcReranker:
 class _Rerank:
     """`Reranker.Rerank` of one replica, for questions about the same sources."""
 
-    def __init__(
-        self, stub: reranking_pb2_grpc.RerankerAsyncStub, feature_digest: str, wall: Callable[[], float]
-    ) -> None:
+    def __init__(self, stub: reranking_pb2_grpc.RerankerStub, feature_digest: str, wall: Callable[[], float]) -> None:
         self._stub = stub
         self._feature_digest = feature_digest
         self._wall = wall

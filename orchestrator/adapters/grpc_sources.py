@@ -73,7 +73,7 @@ class _Generate:
     def __init__(
         self,
         name: str,
-        stub: candidate_generation_pb2_grpc.CandidateGeneratorAsyncStub,
+        stub: candidate_generation_pb2_grpc.CandidateGeneratorStub,
         size: Callable[[], int],
         vocabulary_digest: str,
         wall: Callable[[], float],

@@ -217,7 +217,7 @@ def _cells(vectors: Float32, seed: int) -> Cells:
     )
     means.train(np.ascontiguousarray(vectors, np.float32))
     nearest = faiss.IndexFlatL2(d)
-    nearest.add(means.centroids)
+    nearest.add(np.asarray(means.centroids, np.float32))
     _, cell_of = nearest.search(np.ascontiguousarray(vectors, np.float32), 1)
     nothing = np.empty(0, np.int32)
     return Cells(np.asarray(means.centroids, np.float32), cell_of[:, 0].astype(np.int32), nothing, nothing)

@@ -64,7 +64,7 @@ class Features:
         """
         keys, n = queries.candidates.values, len(queries.candidates.values)
         row = owners(queries.candidates)
-        at = items.rows_of(keys if at is None else at)
+        at = np.asarray(items.rows_of(keys if at is None else at), np.int64)
         user = self.layout.user.encode(queries.user_numeric, queries.user_categorical)
         numbers, gaps = items.numbers[at], self._gaps(queries)
         widths = {

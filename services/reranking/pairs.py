@@ -99,7 +99,7 @@ def _of_pairs(shoppers: Shoppers, pair: NDArray[np.int64], m: int) -> tuple[Floa
     gap = np.where(count > 1, (first - newest) / np.maximum(count - 1, 1), 0)
     rows[:, -2] = np.where(gap > 0.5, np.minimum(newest / np.maximum(gap, 0.5), 4), 0)
     rows[:, -1] = counts[:, _CONTEXT] > 0
-    return rows, (counts[:, :_SHOWN] > 0).any(1)
+    return rows, np.asarray((counts[:, :_SHOWN] > 0).any(1), np.bool_)
 
 
 def _ids(row: NDArray[np.int64], keys: NDArray[np.int32]) -> NDArray[np.int64]:

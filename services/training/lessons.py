@@ -133,7 +133,7 @@ def ask(
         ),
         exclude=Rows.of([row for p in parts for row in p[4]]),
         wanted=wanted,
-        gains=_looked_up(_gains(dataset, window), who * dataset.n_items + wanted.values),
+        gains=_looked_up(_gains(dataset, window), np.asarray(who * dataset.n_items + wanted.values, np.int64)),
     )
 
 
