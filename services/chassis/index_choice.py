@@ -216,11 +216,12 @@ def _cells(vectors: Float32, seed: int) -> Cells:
         d, k, niter=10, seed=seed, max_points_per_centroid=_POINTS_A_CELL, min_points_per_centroid=1, verbose=False
     )
     means.train(np.ascontiguousarray(vectors, np.float32))
-    nearest = faiss.IndexFlatL2(d)
-    nearest.add(np.asarray(means.centroids, np.float32))
+    centres = np.asarray(means.centroids, np.float32)
+    nearest = _FAISS.IndexFlatL2(d)
+    nearest.add(centres)
     _, cell_of = nearest.search(np.ascontiguousarray(vectors, np.float32), 1)
     nothing = np.empty(0, np.int32)
-    return Cells(np.asarray(means.centroids, np.float32), cell_of[:, 0].astype(np.int32), nothing, nothing)
+    return Cells(centres, cell_of[:, 0].astype(np.int32), nothing, nothing)
 
 
 def _measured(vectors: Float32, cells: Cells, towers: Float32, exact: Index) -> Cells:

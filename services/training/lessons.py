@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -133,7 +134,7 @@ def ask(
         ),
         exclude=Rows.of([row for p in parts for row in p[4]]),
         wanted=wanted,
-        gains=_looked_up(_gains(dataset, window), np.asarray(who * dataset.n_items + wanted.values, np.int64)),
+        gains=_looked_up(_gains(dataset, window), _pairs(dataset, who, wanted.values)),
     )
 
 
@@ -196,11 +197,15 @@ def entities(dataset: Dataset, users: Sequence[int], window_start: pd.Timestamp)
 def _gains(dataset: Dataset, window: Window) -> tuple[NDArray[np.int64], Float32]:
     """What was wanted in the window as user × n_items + key, rising, and its gain: √ of the strongest event."""
     start, end = np.searchsorted(dataset.at_us, [window.start_us, window.end_us])
-    pairs = dataset.users[start:end].astype(np.int64) * dataset.n_items + dataset.keys[start:end]
+    pairs = _pairs(dataset, dataset.users[start:end], dataset.keys[start:end])
     order = np.argsort(pairs, kind="stable")
     pairs, strengths = pairs[order], np.sqrt(STRENGTH[dataset.types[start:end]])[order]
     starts = np.flatnonzero(np.diff(pairs, prepend=-1))
     return pairs[starts], np.maximum.reduceat(strengths, starts) if len(starts) else strengths
+
+
+def _pairs(dataset: Dataset, users: NDArray[Any], keys: NDArray[Any]) -> NDArray[np.int64]:
+    return users.astype(np.int64) * dataset.n_items + keys.astype(np.int64)
 
 
 def _looked_up(known: tuple[NDArray[np.int64], Float32], pairs: NDArray[np.int64]) -> Float32:
