@@ -1,13 +1,14 @@
 """
-What Redis keeps of people, kind of key by kind of key, after days of traffic on a clock that runs fast: memory of a
-user, a visitor, an event, against what docs/operating.md says.
+What Redis keeps of people and items, kind of key by kind of key, after days of traffic on a clock that runs fast:
+memory of a user, a visitor, an event, an item, against what docs/operating.md says.
 
-    python -m loadtests.retention [--days 7] [--day-s 8] [--visitors 150] [--users 40]
+    python -m loadtests.retention [--days 7] [--day-s 8] [--visitors 150] [--users 40] [--items 200]
 
 Starts a Redis of its own and writes to it by the adapters of the edge: visits, impressions, log-ins, remembered slates.
 A day lasts --day-s seconds, and every life of a key in days shrinks with it; --visitor-days 2, so that a week sees
-visitors end. Only the markers of event ids keep their day of 86,400 s, and are counted by it. Exit code 1 when a key
-has no end, or a kind of key is more numerous or larger than its bound.
+visitors end. Only the markers of event ids keep their day of 86,400 s, and are counted by it. Every item is repriced
+once a day. Sizes are MEMORY USAGE of a sample of each kind. Exit code 1 when a key has no end, when a kind of key is
+more numerous or larger than its bound, or when Redis holds more than all bounds together.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from redis.retry import Retry
 from orchestrator import settings as tree
 from orchestrator.adapters import redis_client
 from orchestrator.adapters.redis_events import RedisEvents
+from orchestrator.adapters.redis_items import RedisItems
 from orchestrator.adapters.redis_people import RedisPeople
 from orchestrator.adapters.redis_pipeline import Address, RedisPipeline
 from orchestrator.adapters.redis_slates import RedisSlates
@@ -41,14 +43,25 @@ from orchestrator.core.model import Event, Level, Slate, SlateItem
 from orchestrator.core.slate_cache import Entry
 from orchestrator.settings import Retention
 from orchestrator.supervisor.redis_server import command, find_binary
+from protos.catalogue import Wish
 from protos.history import IMPRESSION
 
 DAY_S = 86_400
 
 VIEW, PURCHASE = 1, 6
 
-ENDLESS = {b"tutti:events"}
-"""Bounded by their length."""
+ENDLESS = {b"tutti:events", b"tutti:items", b"tutti:catalogue", b"tutti:catalogue:version"}
+"""Bounded by their length, the catalogue's size, or being one number."""
+
+COUNTED = {
+    b"tutti:events": "events (an entry)",
+    b"tutti:items": "items (an item)",
+    b"tutti:catalogue": "catalogue (an entry)",
+}
+"""Keys whose size is told by what they hold."""
+
+SAMPLE = 500
+"""Keys of a kind that are asked for their size. Judged: all 49,000 of a week's took longer than the days before."""
 
 BOUND_BYTES = {
     "history": 3_700,
@@ -59,6 +72,9 @@ BOUND_BYTES = {
     "slates": 16_000,
     "event": 130,
     "events (an entry)": 400,
+    "items (an item)": 600,
+    "catalogue (an entry)": 600,
+    "catalogue": 200,
 }
 """
 Most bytes a key of each kind may take on average, as MEMORY USAGE says, ids of 12 characters. Derived for full lists
@@ -76,6 +92,7 @@ class Traffic:
     visitors: int
     users: int
     log_ins: float
+    items: int
 
 
 async def live(url: str, days: int, day_s: float, traffic: Traffic, visitor_days: float, seed: int) -> bool:
@@ -91,6 +108,7 @@ async def live(url: str, days: int, day_s: float, traffic: Traffic, visitor_days
             RedisEvents(client, settings.events, retention),
             RedisPeople(client, None, retention),
             RedisSlates(pipeline),
+            RedisItems(client),
             rng,
             kept_s=day_s,
         )
@@ -103,11 +121,15 @@ async def live(url: str, days: int, day_s: float, traffic: Traffic, visitor_days
             used = int((await client.info("memory"))["used_memory"]) - empty
             late = f", {late_s:.1f} s longer than a day" if late_s > 0 else ""
             print(f"day {day + 1}: {n_events} events, {await client.dbsize()} keys, {used / 1e6:.1f} MB{late}")
-        found = await _kinds(client)
+        found = await _kinds(client, rng)
         holds = _judged(found, traffic, visitor_days + 1)
         if unexpected := await _endless(client) - ENDLESS:
             print(f"without an end: {sorted(unexpected)[:5]}")
             holds = False
+        held = int((await client.info("memory"))["used_memory"]) - empty
+        allowed = _allowed(found)
+        print(f"Redis holds {held / 1e6:.1f} MB; all bounds together {allowed / 1e6:.1f} MB")
+        holds &= held <= allowed
         print(f"an event costs {world.events_bytes(found):.0f} bytes in the stream and as a marker, together")
         await pipeline.close()
     return holds
@@ -120,6 +142,7 @@ class _World:
     events: RedisEvents
     people: RedisPeople
     slates: RedisSlates
+    items: RedisItems
     rng: random.Random
     kept_s: float
     n_events: int = 0
@@ -133,7 +156,13 @@ class _World:
                 await self.people.merge(visitor, f"user{self.rng.randrange(traffic.users):08d}")
         for _ in range(traffic.users * VISITS_A_USER):
             await self._visit(f"u:user{self.rng.randrange(traffic.users):08d}", PAGES)
+        await self.items.change([Wish(f"item{n:06d}", self._document(n)) for n in range(traffic.items)])
         return self.n_events - before
+
+    def _document(self, n: int) -> dict[str, object]:
+        title = f"Vintage enamel kettle, two litres, number {n}"
+        about = {"category": "Home > Kitchen > Kettles", "brand": "Emailwerk", "in_stock": True}
+        return {"item_id": f"item{n:06d}", "title": title, **about, "price": round(self.rng.uniform(5, 90), 2)}
 
     async def _visit(self, subject: str, pages: int) -> None:
         seen = [self._event(subject, IMPRESSION) for _ in range(pages * SHOWN_A_PAGE)]
@@ -159,26 +188,31 @@ class _World:
         return sum(size / n for n, size in (found["events (an entry)"], found["event"]))
 
 
-async def _kinds(client: redis.asyncio.Redis) -> dict[str, tuple[int, int]]:
-    """Kind of key → how many, bytes. Subjects' keys are told apart: `history u`, `history v`."""
-    found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    keys = [key async for key in client.scan_iter(count=1000)]
-    for start in range(0, len(keys), 1000):
+async def _kinds(client: redis.asyncio.Redis, rng: random.Random) -> dict[str, tuple[int, int]]:
+    """Kind of key → how many, bytes by a sample. Subjects' keys are told apart: `history u`, `history v`."""
+    keys: dict[str, list[bytes]] = defaultdict(list)
+    found: dict[str, tuple[int, int]] = {}
+    async for key in client.scan_iter(count=1000):
+        _, kind, *rest = key.split(b":")
+        if key in COUNTED:
+            entries = await (client.hlen(key) if key == b"tutti:items" else client.xlen(key))  # type: ignore[misc]
+            found[COUNTED[key]] = (int(entries), int(await client.memory_usage(key, samples=1000) or 0))
+        else:
+            keys[kind.decode() + (f" {rest[0].decode()}" if rest and rest[0] in (b"u", b"v") else "")].append(key)
+    for name, of_kind in keys.items():
         pipe = client.pipeline(transaction=False)
-        page = keys[start : start + 1000]
-        for key in page:
+        for key in rng.sample(of_kind, min(len(of_kind), SAMPLE)):
             pipe.memory_usage(key, samples=0)
-        for key, size in zip(page, await pipe.execute(), strict=True):
-            _, kind, *rest = key.split(b":")
-            if key == b"tutti:events":
-                entries = int(await client.xlen(key))
-                found["events (an entry)"] = [entries, size]
-                continue
-            name = kind.decode() + (f" {rest[0].decode()}" if rest and rest[0] in (b"u", b"v") else "")
-            # A key that ended meanwhile has no size.
-            found[name][0] += size is not None
-            found[name][1] += size or 0
-    return {name: (n, size) for name, (n, size) in found.items()}
+        # A key that ended meanwhile has no size.
+        sizes = [size for size in await pipe.execute() if size is not None]
+        if sizes:
+            found[name] = (len(of_kind), round(len(of_kind) * sum(sizes) / len(sizes)))
+    return found
+
+
+def _allowed(found: Mapping[str, tuple[int, int]]) -> int:
+    """Bytes that these kinds may take by their bounds."""
+    return sum(n * (BOUND_BYTES.get(name) or BOUND_BYTES[name.split()[0]]) for name, (n, _) in found.items())
 
 
 async def _endless(client: redis.asyncio.Redis) -> set[bytes]:
@@ -202,6 +236,8 @@ def _judged(found: Mapping[str, tuple[int, int]], traffic: Traffic, days: float)
         holds &= is_kept
         shown = "" if is_kept else "  BROKEN"
         print(f"{name:20} {n:8} {size:11} {each:7.0f} {bound or '–':>7} {'–' if most is None else most:>10}{shown}")
+    n_items, items_size = found.get("items (an item)", (0, 0))
+    print(f"an item that was ever changed costs {items_size / max(n_items, 1):.0f} bytes, of {n_items}")
     for kind, who in (("u", "user"), ("v", "visitor")):
         n = max((count for name, (count, _) in found.items() if name.endswith(f" {kind}")), default=0)
         size = sum(size for name, (_, size) in found.items() if name.endswith(f" {kind}"))
@@ -233,7 +269,7 @@ def a_redis() -> Iterator[str]:
 
 
 def _run(asked: argparse.Namespace) -> bool:
-    traffic = Traffic(asked.visitors, asked.users, asked.log_ins)
+    traffic = Traffic(asked.visitors, asked.users, asked.log_ins, asked.items)
     with a_redis() as url:
         return asyncio.run(live(url, asked.days, asked.day_s, traffic, asked.visitor_days, asked.seed))
 
@@ -247,6 +283,7 @@ def main() -> int:
     )
     parser.add_argument("--visitors", type=int, default=150, help="new ones a day")
     parser.add_argument("--users", type=int, default=40)
+    parser.add_argument("--items", type=int, default=200, help="of the catalogue, each repriced once a day")
     parser.add_argument("--log-ins", type=float, default=0.1, help="share of visitors who log in")
     parser.add_argument("--visitor-days", type=float, default=2)
     parser.add_argument("--seed", type=int, default=1)
