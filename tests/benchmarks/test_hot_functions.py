@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from orchestrator.adapters import redis_slates
-from orchestrator.adapters.grpc_reranker import question
+from orchestrator.adapters.grpc_reranker import Question, request_of
 from orchestrator.adapters.wire import shoppers_of
 from orchestrator.core.dependency import Dependency, Policy
 from orchestrator.core.filters import eligible
@@ -24,11 +24,11 @@ from orchestrator.core.model import Diversity, Facts, Placement, Query
 from orchestrator.core.selection import ordered, slots
 from orchestrator.core.slate_cache import Entry
 from orchestrator.core.spread import WEIGHTS, Caps, spread
-from orchestrator.edge.encode import slate_body
+from orchestrator.edge.encode import ItemWords, slate_body
 from orchestrator.edge.parse import check
 from orchestrator.edge.receive_events import judge
 from orchestrator.edge.schemas import RecommendationRequest
-from protos.arrays import Rows, pack_rows, unpack, unpack_rows
+from protos.arrays import Rows, pack_lists, pack_rows, unpack, unpack_rows
 from protos.history import columns
 from protos.tutti.v1 import candidate_generation_pb2, reranking_pb2
 from tests.benchmarks import sizes
@@ -126,8 +126,8 @@ def test_pack_a_question_for_a_source(benchmark):
         return candidate_generation_pb2.GenerateRequest(
             queries=1,
             counts=np.asarray([300], "<i4").tobytes(),
-            shoppers=shoppers_of(QUERY, shopper, time.time),
-            exclude=pack_rows(Rows.of([QUERY.exclude_keys])),
+            shoppers=shoppers_of([(QUERY, shopper)], time.time()),
+            exclude=pack_lists([QUERY.exclude_keys]),
             vocabulary_digest="v1",
         ).SerializeToString()
 
@@ -156,7 +156,7 @@ def test_unpack_a_sources_answer(benchmark):
 def test_pack_a_question_for_the_reranker(benchmark, fused):
     shopper = sizes.a_shopper()
 
-    raw = benchmark(lambda: question(QUERY, shopper, fused, "digest", time.time).SerializeToString())
+    raw = benchmark(lambda: request_of([Question(QUERY, shopper, fused)], "digest", time.time()).SerializeToString())
 
     asked = reranking_pb2.RerankRequest.FromString(raw)
     assert unpack_rows(asked.candidates, 1, "candidates").values.tolist() == fused.keys.tolist()
@@ -180,7 +180,7 @@ def test_decode_a_slate_from_the_cache(benchmark, slate):
 
 
 def test_encode_an_answer(benchmark, slate, catalogue):
-    body = benchmark(slate_body, QUERY, slate, catalogue, ("gone-1",), 12.5)
+    body = benchmark(slate_body, QUERY, slate, ItemWords(catalogue), ("gone-1",), 12.5)
 
     answer = orjson.loads(body)
     assert [item["id"] for item in answer["items"]] == [f"item-{item.key}" for item in slate.items]

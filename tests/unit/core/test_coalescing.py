@@ -100,8 +100,8 @@ def test_however_slow_a_service_is_nobody_gathers_longer_than_a_third_of_the_cap
     assert lane.may_carry(now + 0.012) > 0
 
 
-def test_a_batch_is_cut_so_that_it_takes_half_the_cap():
-    lane, now = taught(0.008, queries=4, policy=LanePolicy.of_cap(0.036))
+def test_a_batch_is_cut_so_that_it_takes_a_quarter_of_the_cap():
+    lane, now = taught(0.004, queries=4, policy=LanePolicy.of_cap(0.036))
 
     assert lane.may_carry(now) == 9
 
@@ -113,7 +113,7 @@ def test_one_query_may_always_leave_however_slow_the_service_is():
 
 
 def test_fast_services_carry_no_more_than_the_most():
-    lane, now = taught(0.001, queries=10)
+    lane, now = taught(0.001, queries=20)
 
     assert lane.may_carry(now) == LanePolicy().most
 
