@@ -17,6 +17,12 @@ from dataclasses import dataclass
 GAIN, DEVIATION_GAIN, DEVIATIONS = 1 / 8, 1 / 4, 4.0
 """Borrowed: RFC 6298."""
 
+LEAST_SPREAD = 0.1
+"""Variance of batch sizes below which their times say nothing of what one query more costs. Judged."""
+
+LEAST_SHARE = 0.1
+"""Of the mean: a query more costs at least that. Judged; a slope through noise may be anything."""
+
 
 @dataclass(frozen=True, slots=True)
 class LanePolicy:
@@ -27,22 +33,22 @@ class LanePolicy:
     soonest_s      nothing younger is late. Derived: timers count whole milliseconds and are a turn of the loop late
     latest_s       whatever is older is late. `of_cap` derives it: a third of the cap, so that who gathered behind a
                    hung batch has two thirds of the time left
-    longest_s      a batch is cut so that it should take no longer: a quarter of the cap. Who comes just after one left
-                   waits for it, for what gathered before and for its own; at half the cap that was slow in the
-                   breaker's eyes with eight in flight
+    longest_s      a batch is cut so that it should take no longer: a third of the cap. Who comes just after one left
+                   waits for it, for what gathered before and for its own; more than two thirds is slow in the
+                   breaker's eyes
     most           queries a batch. Derived: 64 queries of 400 candidates are 0.8 MB, a fifth of what gRPC takes
     """
 
     first_late_s: float = 0.005
     soonest_s: float = 0.002
     latest_s: float = 0.012
-    longest_s: float = 0.009
+    longest_s: float = 0.012
     most: int = 64
 
     @classmethod
     def of_cap(cls, cap_s: float) -> LanePolicy:
         """For calls that may take *cap_s*."""
-        return cls(latest_s=cap_s / 3, longest_s=cap_s / 4)
+        return cls(latest_s=cap_s / 3, longest_s=cap_s / 3)
 
 
 class Lane:
@@ -52,7 +58,7 @@ class Lane:
     Whoever sends asks `may_carry`, says `leave` and later `arrived` with the ticket it was given.
     """
 
-    __slots__ = ("_deviation_s", "_in_flight", "_mean_s", "_per_query_s", "_policy", "_tickets")
+    __slots__ = ("_cost", "_deviation_s", "_in_flight", "_mean_s", "_policy", "_tickets")
 
     def __init__(self, policy: LanePolicy | None = None) -> None:
         self._policy = policy or LanePolicy()
@@ -60,7 +66,7 @@ class Lane:
         self._tickets = 0
         self._mean_s: float | None = None
         self._deviation_s = 0.0
-        self._per_query_s = 0.0
+        self._cost = _Cost()
 
     @property
     def late_after_s(self) -> float:
@@ -80,9 +86,7 @@ class Lane:
         """Queries that may leave in one batch now; 0: gather."""
         if now < self.late_at:
             return 0
-        if not self._per_query_s:
-            return self._policy.most
-        return max(1, min(self._policy.most, int(self._policy.longest_s / self._per_query_s)))
+        return self._cost.most_within(self._policy.longest_s, self._policy.most)
 
     @property
     def late_at(self) -> float:
@@ -106,12 +110,7 @@ class Lane:
             return
         took_s = max(0.0, now - left_at)
         self._learn(took_s)
-        each_s = took_s / queries
-        # Weighed by the number of queries: what one alone took says little of how a full batch is cut.
-        share = min(1.0, GAIN * queries / 4)
-        self._per_query_s = (
-            each_s if not self._per_query_s else self._per_query_s + share * (each_s - self._per_query_s)
-        )
+        self._cost.learn(queries, took_s)
 
     def _learn(self, took_s: float) -> None:
         if self._mean_s is None:
@@ -122,3 +121,36 @@ class Lane:
 
     def __repr__(self) -> str:
         return f"<Lane: {len(self._in_flight)} in flight, late after {self.late_after_s * 1000:.1f} ms>"
+
+
+class _Cost:
+    """
+    What a batch takes: so much for itself and so much a query. The line of least squares through what was seen, the
+    newest weighing most; most of what one query alone takes is there only once in a batch.
+    """
+
+    __slots__ = ("_queries", "_queries_squared", "_seconds", "_together")
+
+    def __init__(self) -> None:
+        self._queries = self._seconds = self._queries_squared = self._together = 0.0
+
+    def learn(self, queries: int, seconds: float) -> None:
+        """One more batch was seen."""
+        gain = GAIN if self._queries else 1.0
+        self._queries += gain * (queries - self._queries)
+        self._seconds += gain * (seconds - self._seconds)
+        self._queries_squared += gain * (queries * queries - self._queries_squared)
+        self._together += gain * (queries * seconds - self._together)
+
+    def most_within(self, seconds: float, most: int) -> int:
+        """Queries of a batch that should take no longer; two at least, or it is never learnt what a second costs."""
+        if not self._queries:
+            return most
+        mean_s = self._seconds / self._queries
+        spread = self._queries_squared - self._queries**2
+        each_s = (self._together - self._queries * self._seconds) / spread if spread > LEAST_SPREAD else mean_s
+        each_s = min(max(each_s, LEAST_SHARE * mean_s), mean_s)
+        if each_s <= 0.0:
+            return most
+        own_s = self._seconds - each_s * self._queries
+        return max(2, min(most, int((seconds - own_s) / each_s)))

@@ -109,7 +109,8 @@ async def is_done(client):
     if await client.xlen(REDACTIONS) or not await client.exists(STREAM) or await client.exists(AGAIN):
         return False
     groups = await client.xinfo_groups(STREAM)
-    if not groups or groups[0]["pending"] or await client.exists(PLANS["of_user"].redis_key("erika")):
+    left = [PLANS["of_user"].redis_key("erika"), PLANS["of_item"].redis_key("hers")]
+    if not groups or groups[0]["pending"] or await client.exists(*left):
         return False
     newest = await client.xrevrange(STREAM, count=1)
     return groups[0]["last-delivered-id"] == newest[0][0] == await client.get(POSITION)

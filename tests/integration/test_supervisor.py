@@ -95,7 +95,8 @@ def test_everything_becomes_ready_is_listed_and_stops_cleanly(tmp_path):
 
     listed = json.loads(shown.stdout)["processes"]
     assert {p["name"] for p in listed} == NAMES
-    assert all(set(p) == {"name", "pid", "address", "state", "replica"} for p in listed)
+    assert all(set(p) - {"metrics"} == {"name", "pid", "address", "state", "replica"} for p in listed)
+    assert {p["name"] for p in listed if "metrics" in p} == NAMES - {"redis", "orchestrator"}
     assert {s.name: s.targets["champion"] for s in effective.sources} == {
         name: (found[name]["address"],) for name in ("collaborative_filtering", "content_based")
     }

@@ -100,16 +100,32 @@ def test_however_slow_a_service_is_nobody_gathers_longer_than_a_third_of_the_cap
     assert lane.may_carry(now + 0.012) > 0
 
 
-def test_a_batch_is_cut_so_that_it_takes_a_quarter_of_the_cap():
-    lane, now = taught(0.004, queries=4, policy=LanePolicy.of_cap(0.036))
+def costing(own_s, each_s, sizes, policy=None):
+    """A lane whose batches took *own_s* and *each_s* for every query, and the time it is."""
+    lane, now = Lane(policy), 0.0
+    for queries in sizes:
+        ticket = lane.leave(now, queries)
+        now += own_s + each_s * queries
+        lane.arrived(now, ticket, answered=True)
+    return lane, now
+
+
+def test_a_batch_is_cut_so_that_it_takes_a_third_of_the_cap():
+    lane, now = costing(0.003, 0.001, [1, 4, 2, 8, 3] * 5, LanePolicy.of_cap(0.0366))
 
     assert lane.may_carry(now) == 9
 
 
-def test_one_query_may_always_leave_however_slow_the_service_is():
+def test_what_a_second_query_costs_is_found_out_by_carrying_two():
+    lane, now = costing(0.007, 0.001, [1] * 20, LanePolicy.of_cap(0.036))
+
+    assert lane.may_carry(now) == 2
+
+
+def test_a_service_that_answers_one_by_one_is_given_two_however_slow_it_is():
     lane, now = taught(0.5, policy=LanePolicy.of_cap(0.036))
 
-    assert lane.may_carry(now) == 1
+    assert lane.may_carry(now) == 2
 
 
 def test_fast_services_carry_no_more_than_the_most():
