@@ -175,16 +175,20 @@ class Redactor:
         n_entries += await self._without(self._dead, orders, "+")
         self._step("redact.stream")
         # Before the files: afterwards nobody knows any more what these people had touched.
-        if (self._data / live_views.FILE).is_file() and (rows := await asyncio.to_thread(self._rows_of, orders)):
-            # Its stub answers for the client that does not await, too.
-            named: Any = self._client.sadd(live_features.AGAIN, *rows)
-            await named
+        await self._again(await asyncio.to_thread(self._rows_of, orders))
         n_rows = await asyncio.to_thread(self._files, orders)
         # A slate that was being made during the erasure may have been stored after it.
         await self._client.delete(*(slates_key(subject) for order in orders for subject in order.subjects()))
         await self._client.xdel(REDACTIONS, *(order.entry_id for order in orders))
         self._step("redact.done")
         self._log.info("redacted", orders=len(orders), entries=n_entries, rows=n_rows)
+
+    async def _again(self, rows: set[str | None]) -> None:
+        """Have the features of these computed again, where features are kept at all."""
+        if rows and (self._data / live_views.FILE).is_file():
+            # Its stub answers for the client that does not await, too.
+            named: Any = self._client.sadd(live_features.AGAIN, *sorted(filter(None, rows)))
+            await named
 
     async def _without(self, stream: str, orders: Sequence[Order], until: str) -> int:
         """Delete the entries of *stream* that name these people; returns how many."""
@@ -195,15 +199,18 @@ class Redactor:
                 entry_id for entry_id, fields in entries if _is_theirs(entry_id, fields, orders, stream == self._dead)
             ]
             if theirs:
+                # Features may have been computed from entries that never came into a file.
+                gone = set(theirs)
+                await self._again({_item_of(fields) for entry_id, fields in entries if entry_id in gone} - {None})
                 n_deleted += int(await self._client.xdel(stream, *theirs))
             if len(entries) < PAGE:
                 return n_deleted
             start = f"({entries[-1][0].decode()}"
 
-    def _rows_of(self, orders: Sequence[Order]) -> set[str]:
+    def _rows_of(self, orders: Sequence[Order]) -> set[str | None]:
         """Users and items whose features these erasures change, as members of `live_features.AGAIN`."""
         users, visitors = _all(orders, "user_ids"), _all(orders, "visitor_ids")
-        found = {f"u:{one}" for one in users}
+        found: set[str | None] = {f"u:{one}" for one in users}
         for path in (self._data / "event_log").rglob("part-*.parquet"):
             table = pq.ParquetFile(path).read(columns=["user_id", "visitor_id", "item_id"])
             theirs = pc.or_(
@@ -222,6 +229,15 @@ class Redactor:
                 redactions.add(self._data, order.user_ids, order.visitor_ids, order.at_ms * 1000)
             self._step("redact.told")
         return n_rows
+
+
+def _item_of(fields: Mapping[bytes, bytes]) -> str | None:
+    """The item an entry is about, as a member of `live_features.AGAIN`."""
+    try:
+        item_id = json.loads(fields.get(b"event") or b"{}").get("item_id")
+    except (ValueError, AttributeError):
+        return None
+    return f"i:{item_id}" if item_id else None
 
 
 def rewrite(folder: Path, orders: Sequence[Order]) -> int:

@@ -172,13 +172,7 @@ async def test_who_dies_at_a_step_loses_and_doubles_nothing(url, client, shop, n
     await assert_nothing_was_lost_or_doubled(client, shop)
 
 
-STAYS = pytest.mark.xfail(
-    strict=False,
-    reason="an erased person's item kept its row in both runs of the whole suite, and in one of ten alone; unsolved",
-)
-
-
-@pytest.mark.parametrize("name", ["consume.written", pytest.param("redact.files", marks=STAYS), "features.stored"])
+@pytest.mark.parametrize("name", ["consume.written", "redact.files", "features.stored"])
 async def test_the_process_killed_for_good_is_taken_up_by_the_next(url, client, shop, name):
     command = [sys.executable, "-m", "services.ingestion", "--data", str(shop), "--redis", url, "--consumer", "one"]
 
