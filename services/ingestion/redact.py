@@ -183,11 +183,11 @@ class Redactor:
         self._step("redact.done")
         self._log.info("redacted", orders=len(orders), entries=n_entries, rows=n_rows)
 
-    async def _again(self, rows: set[str | None]) -> None:
+    async def _again(self, rows: set[str]) -> None:
         """Have the features of these computed again, where features are kept at all."""
         if rows and (self._data / live_views.FILE).is_file():
             # Its stub answers for the client that does not await, too.
-            named: Any = self._client.sadd(live_features.AGAIN, *sorted(filter(None, rows)))
+            named: Any = self._client.sadd(live_features.AGAIN, *sorted(rows))
             await named
 
     async def _without(self, stream: str, orders: Sequence[Order], until: str) -> int:
@@ -201,16 +201,17 @@ class Redactor:
             if theirs:
                 # Features may have been computed from entries that never came into a file.
                 gone = set(theirs)
-                await self._again({_item_of(fields) for entry_id, fields in entries if entry_id in gone} - {None})
+                items = (_item_of(fields) for entry_id, fields in entries if entry_id in gone)
+                await self._again({item for item in items if item is not None})
                 n_deleted += int(await self._client.xdel(stream, *theirs))
             if len(entries) < PAGE:
                 return n_deleted
             start = f"({entries[-1][0].decode()}"
 
-    def _rows_of(self, orders: Sequence[Order]) -> set[str | None]:
+    def _rows_of(self, orders: Sequence[Order]) -> set[str]:
         """Users and items whose features these erasures change, as members of `live_features.AGAIN`."""
         users, visitors = _all(orders, "user_ids"), _all(orders, "visitor_ids")
-        found: set[str | None] = {f"u:{one}" for one in users}
+        found = {f"u:{one}" for one in users}
         for path in (self._data / "event_log").rglob("part-*.parquet"):
             table = pq.ParquetFile(path).read(columns=["user_id", "visitor_id", "item_id"])
             theirs = pc.or_(

@@ -199,3 +199,14 @@ async def test_the_process_killed_for_good_is_taken_up_by_the_next(url, client, 
         living.wait()
 
     await assert_nothing_was_lost_or_doubled(client, shop)
+
+
+async def test_an_item_whose_events_are_erased_before_they_come_into_a_file_is_counted_again(url, client, shop):
+    connected = connect(url)
+    redactor = Redactor(connected, STREAM, GROUP, DEAD, shop, start_logging("test"))
+
+    await redactor.carry_out(await redactor.orders())
+
+    await connected.aclose()
+    assert logged(shop) == []
+    assert await client.smembers(AGAIN) == {b"u:erika", b"i:hers"}
