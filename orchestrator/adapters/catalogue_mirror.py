@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from orchestrator.adapters.catalogue import documents_of
+from orchestrator.adapters.ending import ended
 from orchestrator.ports import Catalogue
 from orchestrator.telemetry import Metrics, log
 from protos.catalogue import ITEMS, STREAM, VERSION, Continuity, ItemState, Unreadable, read_entry, read_state
@@ -70,9 +70,7 @@ class CatalogueMirror:
     async def close(self) -> None:
         """Stop following."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await self._task
+            await ended(self._task)
         await self._client.aclose()
 
     async def _follow(self) -> None:

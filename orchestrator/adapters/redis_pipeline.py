@@ -13,7 +13,6 @@ wait.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from collections import deque
 from collections.abc import Sequence
@@ -22,6 +21,8 @@ from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
+
+from orchestrator.adapters.ending import ended
 
 CONNECT_TIMEOUT_S = 1.0
 """Borrowed from common client defaults for one data centre. Happens in the background, so no request waits for it."""
@@ -110,9 +111,7 @@ class RedisPipeline:
     async def close(self) -> None:
         """Give up the connection; whoever still waits gets ConnectionError."""
         if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            await ended(self._keeper)
             self._keeper = None
         if self._connection is not None:
             self._connection.abort("the reader was closed")

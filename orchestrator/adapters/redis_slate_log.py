@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 
+from orchestrator.adapters.ending import ended
 from orchestrator.adapters.redis_pipeline import RedisPipeline, command
 from orchestrator.adapters.slate_messages import made_message, may_be_shown, served_message
 from orchestrator.core.model import Asked, Float32, Int32, Query, Slate
@@ -78,8 +79,8 @@ class RedisSlateLog:
             async with asyncio.timeout(CLOSE_WITHIN_S):
                 await self._waiting.join()
         self._count(self._waiting.qsize())
-        self._writer.cancel()
-        self._writer = None
+        writer, self._writer = self._writer, None
+        await ended(writer)
 
     async def drain(self) -> None:
         """Wait until all that was noted is written or lost."""

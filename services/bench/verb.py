@@ -53,7 +53,7 @@ def bench(
     tutti bench --growth --seconds 1 --out results/
     """
     # Like Ctrl-C: everything that was started is ended in order.
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         options = Options(
             data, seconds, concurrency_of(concurrency), kinds_of(kinds), coalescing_comparison, knee, seed
@@ -65,6 +65,8 @@ def bench(
     except (BenchUnusable, RuntimeError, OSError) as error:
         typer.secho(f"bench: {error}", fg="red", err=True)
         raise typer.Exit(1) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
     typer.echo(report)
     if out is not None:
         file = out / "growth.json" if growth else out

@@ -1,6 +1,7 @@
 """`tutti bench` on a tiny shop: a real system is started, every row is there, and nothing is left."""
 
 import json
+import signal
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,10 @@ def measured(data, tmp_path_factory):
         patch.setenv("TUTTI_ADMISSION__ENABLED", "false")
         # Everything that is started works somewhere in here, so that what is left can be found.
         patch.setattr(tempfile, "tempdir", str(scratch))
+        handler = signal.getsignal(signal.SIGTERM)
         done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
+    assert signal.getsignal(signal.SIGTERM) is handler, "who called it is ended as before"
     return Measured(done.output, json.loads(out.read_text()), scratch, before, traces(data))
 
 

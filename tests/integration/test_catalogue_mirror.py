@@ -137,3 +137,17 @@ async def test_changes_go_on_when_redis_comes_back(data):
 
             await until(lambda: catalogue.version_of("mug") == 1)
             await one.aclose()
+
+
+@pytest.mark.parametrize("turns", range(24))
+async def test_it_ends_whatever_it_is_doing(redis_url, data, turns):
+    """At three of the first twelve turns a cancelled redis-py command goes on as if nothing were, on Python 3.11."""
+    mirror = CatalogueMirror(load(data, np.asarray([0, 1], np.int32)), redis_url, data, new_metrics())
+    await mirror.start()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+    closing = asyncio.create_task(mirror.close())
+    ended, _ = await asyncio.wait({closing}, timeout=5)
+    closing.cancel()
+    assert ended
