@@ -34,6 +34,10 @@ WARM_S = 1.0
 FIRST_S = 2.0
 """Before the first cell of a variant: connections, lazy imports, buffers. Judged as above."""
 
+FORGOTTEN_S = 10.0
+"""Between the table and the knee. Derived: the ladder climbs back from the last rung within some seconds, a breaker
+closes slowly over ten (orchestrator/core); begun at once, the first rate came back 70 % full, a higher one 98 %."""
+
 BARE_SHARE = 0.4
 """Of a cell's seconds, for each stretch of the bare arithmetic: of which there are four or more a kind."""
 
@@ -204,26 +208,32 @@ class _Bench:
                 self._say(f"{kind}, {concurrency} in flight")
                 rounds.append((concurrency, self._closed(kind, VARIANT_OF[kind], concurrency)))
                 between()
-        bare_ms = cheaper(costs).ms if (costs := self._costs(kind)) else None
+        bare_ms = self._bare_ms(kind)
         self._results.rows += [row(kind, concurrency, [one], bare_ms) for concurrency, one in rounds]
 
     def compare(self) -> None:
         """Coalescing on and off, patient on both sides, in alternating rounds."""
-        kind = "uncached"
-        for concurrency in COMPARED_AT:
-            rounds: dict[str, list[Round]] = {JOINED: [], SINGLE: []}
-            for turn in range(ROUNDS):
-                for name in (JOINED, SINGLE):
-                    side = "on" if name == JOINED else "off"
-                    self._say(f"coalescing {side}, {concurrency} in flight, round {turn + 1} of {ROUNDS}")
-                    rounds[name].append(self._closed(kind, name, concurrency))
-            on, off = (row(kind, concurrency, rounds[name]) for name in (JOINED, SINGLE))
+        kind, every = "uncached", dict[int, dict[str, list[Round]]]()
+        with self._bare_around(kind) as between:
+            for concurrency in COMPARED_AT:
+                rounds = every[concurrency] = {JOINED: [], SINGLE: []}
+                for turn in range(ROUNDS):
+                    for name in (JOINED, SINGLE):
+                        side = "on" if name == JOINED else "off"
+                        self._say(f"coalescing {side}, {concurrency} in flight, round {turn + 1} of {ROUNDS}")
+                        rounds[name].append(self._closed(kind, name, concurrency))
+                    between()
+        bare_ms = self._bare_ms(kind)
+        for concurrency, rounds in every.items():
+            on, off = (row(kind, concurrency, rounds[name], bare_ms) for name in (JOINED, SINGLE))
             self._results.comparisons.append(Comparison(concurrency, on, off))
 
     def find_knee(self) -> None:
         """Rates that rise until they are not followed, then latency at nine tenths of the last that was."""
         results, seconds = self._results, self._options.seconds
         closed = max(one.full_per_s for one in results.rows if one.kind == "uncached")
+        self._say("letting limits, breakers and the ladder forget the rows that were too much")
+        self._load("uncached", VARIANT_OF["uncached"], concurrency=1, rate=None, warm_s=0.0, seconds=FORGOTTEN_S)
         # Nothing came back full: there is no rate to begin with.
         for rate in rates(closed) if closed else ():
             self._say(f"open loop, {rate:.0f} requests/s")
@@ -249,6 +259,10 @@ class _Bench:
         stretch()
         yield stretch
         self._results.costs[kind] = self._costs(kind)
+
+    def _bare_ms(self, kind: str) -> float | None:
+        costs = self._costs(kind)
+        return cheaper(costs).ms if costs else None
 
     def _costs(self, kind: str) -> list[Cost]:
         return [cost for batch in BATCHES if (cost := self._beside.cost(kind, batch)) is not None]

@@ -115,7 +115,8 @@ def _compared(one: Comparison) -> str:
     return (
         f"  c = {one.concurrency}: throughput {one.throughput:.2f} × ({one.on.full_per_s:,.0f} and "
         f"{one.off.full_per_s:,.0f} full/s), "
-        f"CPU {one.cpu:.2f} × ({one.on.total_ms:.2f} and {one.off.total_ms:.2f} ms), "
+        f"CPU {one.cpu:.2f} × ({one.on.total_ms:.2f} and {one.off.total_ms:.2f} ms, {_number(one.on.ratio, 2)} and "
+        f"{_number(one.off.ratio, 2)} × the bare arithmetic), "
         f"p50 {one.p50:.2f} × ({one.on.latency_ms['p50']:.1f} and {one.off.latency_ms['p50']:.1f} ms), "
         f"full {one.on.full_share:.1%} and {one.off.full_share:.1%}"
     )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.coalescing import Lane, LanePolicy
+from orchestrator.core.coalescing import LONGEST_S, Lane, LanePolicy
 
 
 def taught(took_s, queries=1, times=20, policy=None):
@@ -110,10 +110,16 @@ def costing(own_s, each_s, sizes, policy=None):
     return lane, now
 
 
-def test_a_batch_is_cut_so_that_it_takes_a_third_of_the_cap():
+def test_a_batch_is_cut_so_that_it_takes_half_of_the_cap():
     lane, now = costing(0.003, 0.001, [1, 4, 2, 8, 3] * 5, LanePolicy.of_cap(0.0366))
 
-    assert lane.may_carry(now) == 9
+    assert lane.may_carry(now) == 15
+
+
+def test_however_long_a_call_may_take_batches_stay_short_enough_to_overlap():
+    lane, now = costing(0.010, 0.002, [1, 4, 2, 8, 3] * 5, LanePolicy.of_cap(2.0))
+
+    assert lane.may_carry(now) == pytest.approx((LONGEST_S - 0.010) / 0.002, abs=1)
 
 
 def test_what_a_second_query_costs_is_found_out_by_carrying_two():
