@@ -2,12 +2,16 @@
 How soon what a shopper did shows, across two orchestrators and one Redis: events go to the first, slates are read from
 the second, while both answer other shoppers.
 
-    python -m loadtests.freshness --data DIR [--rate 200] [--seconds 30] [--every 0.25]
+    python -m loadtests.freshness --data DIR [--rate 200] [--uncached 0.02] [--seconds 30] [--every 0.25]
 
 Attaches to the system that runs in DIR when it has two workers, or starts one of its own. Every --every seconds a new
 visitor looks at an item. From the 202 on, two readers ask for that visitor's slate again and again, one of each
 orchestrator. Time counts from the arrival of the 202 to the arrival of the first slate, of those asked for after it,
 whose watermark covers the event and whose items are other ones than before it.
+
+The other shoppers are what a shop has: known ones whose home shelf is remembered, each asked for once before the clock
+starts, and a share of --uncached that nobody asked for before (two items left out, drawn at random). How many were
+remembered indeed is printed.
 
 Exit code 1 when a slate that was asked for after the 202 did not cover the event, or a reader saw the watermark go
 back. The load and the whole system share this machine.
@@ -35,11 +39,15 @@ from orchestrator.doctor.mix import Shop
 from orchestrator.doctor.system import NotRunning, System, started
 from orchestrator.supervisor.state import holder
 
+WARM_AT_ONCE, WARM_WITHIN_S = 4, 10.0
+"""Shelves that are asked for together before the clock starts, and how long one may take. Judged: two cores compute."""
+
 GIVE_UP_S = 2.0
 """Judged: a slate that is the same for this long is counted as unchanged, and is not waited for."""
 
 COUNT = 10
 """Items of a slate, as many as a shelf shows."""
+
 
 PAUSE_S = 0.005
 """Between two questions of one reader, so that forty shoppers who wait are not the load."""
@@ -118,15 +126,24 @@ def read_of(asked_at: float, reply: Reply) -> Read | None:
     return Read(asked_at, reply.at, None if is_lost else body["watermark"], tuple(one["id"] for one in body["items"]))
 
 
-def lines(seen: Sequence[Seen], background: Sequence[float], ended: Counter[str]) -> list[str]:
-    """What is printed."""
+def is_remembered(reply: Reply) -> bool:
+    """Whether this slate came from the cache, by its own word."""
+    if reply.status != 200:
+        return False
+    return all(one["status"] == "cached" for one in orjson.loads(reply.body)["quality"]["sources"])
+
+
+def lines(seen: Sequence[Seen], background: Sequence[float], n_remembered: int, ended: Counter[str]) -> list[str]:
+    """What is printed; *background*: seconds of the other slates, of which *n_remembered* came from the cache."""
+    share = n_remembered / max(len(background), 1)
     return [
         f"{len(seen)} events; {sum(one.n_stale for one in seen)} slates asked for after the 202 did not cover theirs; "
         f"the watermark went back {sum(one.n_back for one in seen)} times; "
         f"{sum(one.n_silent for one in seen)} slates had lost the shopper and claim nothing",
         f"202 → first slate that covers the event:             {_spread([one.covered_s for one in seen])}",
         f"202 → first slate that covers it and is another one: {_spread([one.changed_s for one in seen])}",
-        f"meanwhile {len(background)} other slates: {_spread(list(background))}; answers {dict(ended)}",
+        f"meanwhile {len(background)} other slates, {share:.1%} of them remembered: {_spread(list(background))}; "
+        f"answers {dict(ended)}",
     ]
 
 
@@ -145,6 +162,22 @@ def holds(seen: Sequence[Seen]) -> bool:
     return bool(seen) and not any(one.n_stale or one.n_back or one.covered_s is None for one in seen)
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """
+    What goes on beside the events.
+
+    rate, seconds  slates a second, and for how long
+    uncached       share of them that nobody asked for before, in [0, 1]
+    shoppers       whose shelves the others are
+    """
+
+    rate: float
+    seconds: float
+    uncached: float
+    shoppers: int
+
+
 @dataclass
 class _Shoppers:
     """The two orchestrators, and what is asked of them."""
@@ -153,6 +186,7 @@ class _Shoppers:
     second: Client
     host: str
     background_s: list[float] = field(default_factory=list)
+    n_remembered: int = 0
     ended: Counter[str] = field(default_factory=Counter)
 
     async def one_event(self, visitor: str, item: str) -> Seen | None:
@@ -199,6 +233,18 @@ class _Shoppers:
             return
         self.ended[str(reply.status)] += 1
         self.background_s.append(reply.at - due_at)
+        self.n_remembered += is_remembered(reply)
+
+    async def warm(self, bodies: Sequence[bytes]) -> None:
+        """Have each of these slates made and remembered; the orchestrators share their cache."""
+        await asyncio.gather(self.first.warm(8), self.second.warm(8))
+        left = iter(bodies)
+
+        async def one_after_another() -> None:
+            for body in left:
+                await self.first.ask(post(self.host, "/v1/recommendations", body), WARM_WITHIN_S)
+
+        await asyncio.gather(*(one_after_another() for _ in range(WARM_AT_ONCE)))
 
     async def _read_on(self, client: Client, visitor: str, into: list[Read], stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -218,26 +264,29 @@ class _Shoppers:
 
 
 async def measure(
-    addresses: Sequence[str], shop: Shop, rate: float, seconds: float, every_s: float, seed: int
+    addresses: Sequence[str], shop: Shop, load: Load, every_s: float, seed: int
 ) -> tuple[list[Seen], _Shoppers]:
-    """Both loads for *seconds*, each on its own schedule."""
+    """Both loads, each on its own schedule; an event every *every_s*."""
     rng, run = random.Random(seed), uuid.uuid4().hex[:8]  # noqa: S311 – replayable, not secret
     first, second = (Client(host, int(port)) for host, _, port in (one.rpartition(":") for one in addresses[:2]))
     shoppers = _Shoppers(first, second, addresses[0])
-    await asyncio.gather(first.warm(8), second.warm(8))
+    homes = [{"placement": "home", "user_id": user, "count": COUNT} for user in shop.users[: load.shoppers]]
+    await shoppers.warm([orjson.dumps(home) for home in homes])
     tasks: list[asyncio.Task[Seen | None]] = []
     others: list[asyncio.Task[None]] = []
     began_at = time.monotonic()
 
     async def background() -> None:
-        for n in range(int(rate * seconds)):
-            due_at = began_at + n / rate
+        for n in range(int(load.rate * load.seconds)):
+            due_at = began_at + n / load.rate
             await asyncio.sleep(max(due_at - time.monotonic(), 0))
-            body = orjson.dumps({"placement": "home", "user_id": rng.choice(shop.users), "count": COUNT})
-            others.append(asyncio.create_task(shoppers.another(body, due_at, n)))
+            home = rng.choice(homes)
+            if rng.random() < load.uncached:
+                home = {**home, "exclude_item_ids": rng.sample(shop.items, 2)}
+            others.append(asyncio.create_task(shoppers.another(orjson.dumps(home), due_at, n)))
 
     async def events() -> None:
-        for n in range(int(seconds / every_s)):
+        for n in range(int(load.seconds / every_s)):
             await asyncio.sleep(max(began_at + n * every_s - time.monotonic(), 0))
             tasks.append(asyncio.create_task(shoppers.one_event(f"fresh-{run}-{n}", rng.choice(shop.items))))
 
@@ -254,6 +303,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rate", type=float, default=200, help="other shoppers' slates a second")
+    parser.add_argument("--uncached", type=float, default=0.02, help="share of these that nobody asked for before")
+    parser.add_argument("--shoppers", type=int, default=250, help="known shoppers whose slates these are")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--every", type=float, default=0.25, help="seconds between two events")
     parser.add_argument("--seed", type=int, default=1)
@@ -264,10 +315,9 @@ def main() -> int:
         addresses = [one.address for one in system.orchestrators()]
         if len(addresses) < 2:
             raise NotRunning(f"two orchestrators are needed; one runs in {asked.data}. Try: tutti up --workers 2")
-        seen, shoppers = asyncio.run(
-            measure(addresses, system.shop(), asked.rate, asked.seconds, asked.every, asked.seed)
-        )
-    for line in lines(seen, shoppers.background_s, shoppers.ended):
+        load = Load(asked.rate, asked.seconds, asked.uncached, asked.shoppers)
+        seen, shoppers = asyncio.run(measure(addresses, system.shop(), load, asked.every, asked.seed))
+    for line in lines(seen, shoppers.background_s, shoppers.n_remembered, shoppers.ended):
         print(line)
     return 0 if holds(seen) else 1
 

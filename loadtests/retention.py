@@ -258,7 +258,8 @@ def a_redis() -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen([*command(find_binary(), Path(folder)), "--port", str(port)])
+        binary = command(find_binary(), Path(folder))
+        process = subprocess.Popen([*binary, "--port", str(port)], stdout=subprocess.DEVNULL)
         try:
             with redis.Redis(port=port, retry=Retry(ConstantBackoff(0.1), 100)) as client:
                 client.ping()

@@ -73,6 +73,8 @@ class Redacts(Protocol):
 
     def covers(self, order: Order, entry_id: bytes, event: LoggedEvent) -> bool: ...
 
+    async def left_out(self, event: LoggedEvent) -> None: ...
+
     async def is_consumed(self, order: Order) -> bool: ...
 
     async def carry_out(self, orders: list[Order]) -> None: ...
@@ -110,6 +112,8 @@ class Consumer:
         self._client, self._stream, self._sink, self._log, self._rhythm = client, stream, sink, log, rhythm
         self._on_connected, self._redactor, self._step = on_connected, redactor, step
         self._orders: list[Order] = []
+        # Read, and not dealt with: a topic gives an entry once, so what an outage keeps us from stays in hand.
+        self._taken: dict[bytes, Entry] = {}
         self._buffer: dict[bytes, LoggedEvent] = {}
         self._written: set[bytes] = set()
         self._oldest_at = 0.0
@@ -118,7 +122,8 @@ class Consumer:
         self.dead_letters = 0
 
     def __repr__(self) -> str:
-        return f"<Consumer, {len(self._buffer)} buffered, {len(self._written)} to acknowledge>"
+        counts = f"{len(self._taken)} taken, {len(self._buffer)} buffered, {len(self._written)} to acknowledge"
+        return f"<Consumer, {counts}>"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until *stop*; then write and acknowledge what is buffered. A broker that is away is waited out."""
@@ -153,7 +158,8 @@ class Consumer:
         if now - self._redacted_at >= self._rhythm.redact_every_s:
             self._redacted_at = now
             await self._redact()
-        await self._take(await self._stream.read(self._rhythm.block_s))
+        # What an outage had interrupted is not waited for.
+        await self._take(await self._stream.read(0.0 if self._taken else self._rhythm.block_s))
         is_due = self._buffer and time.monotonic() - self._oldest_at >= self._rhythm.flush_s
         if is_due or len(self._buffer) >= self._rhythm.flush_events:
             await self._flush()
@@ -162,28 +168,36 @@ class Consumer:
 
     async def _take(self, entries: Iterable[Entry]) -> None:
         # What is in hand already is given again after the broker was away.
-        entries = [one for one in entries if one.entry_id not in self._buffer and one.entry_id not in self._written]
-        if not entries:
+        self._taken |= {one.entry_id: one for one in entries}
+        for entry_id in self._taken.keys() & (self._buffer.keys() | self._written):
+            del self._taken[entry_id]
+        if not self._taken:
             return
         self._step("consume.read")
-        for entry in entries:
-            if entry.fields is None:  # trimmed from the stream while it was pending: nothing is left to write
-                self._written.add(entry.entry_id)
-                continue
-            try:
-                if entry.deliveries > self._rhythm.deliveries:
-                    raise Poison(f"delivered more than {self._rhythm.deliveries} times without being finished")
-                event = self._as_it_may_be(entry.entry_id, parse(entry.fields.get(FIELD)))
-            except Poison as poison:
-                await self._bury(entry.entry_id, entry.fields, str(poison))
-                continue
-            if event is None:
-                self._written.add(entry.entry_id)
-                continue
-            if not self._buffer:
-                self._oldest_at = time.monotonic()
-            self._buffer[entry.entry_id] = event
+        for entry_id, entry in list(self._taken.items()):
+            await self._deal_with(entry)
+            del self._taken[entry_id]
         self._step("consume.parsed")
+
+    async def _deal_with(self, entry: Entry) -> None:
+        """Buffer its event, or be done with it."""
+        if entry.fields is None:  # trimmed from the stream while it was pending: nothing is left to write
+            self._written.add(entry.entry_id)
+            return
+        try:
+            if entry.deliveries > self._rhythm.deliveries:
+                raise Poison(f"delivered more than {self._rhythm.deliveries} times without being finished")
+            event = parse(entry.fields.get(FIELD))
+        except Poison as poison:
+            await self._bury(entry.entry_id, entry.fields, str(poison))
+            return
+        left = self._as_it_may_be(entry.entry_id, event)
+        if left is None:
+            await self._leave_out(entry.entry_id, event)
+            return
+        if not self._buffer:
+            self._oldest_at = time.monotonic()
+        self._buffer[entry.entry_id] = left
 
     async def _redact(self) -> None:
         """Let nothing of erased people through, and finish what nobody holds any more."""
@@ -195,8 +209,8 @@ class Consumer:
         for entry_id, event in list(self._buffer.items()):
             left = self._as_it_may_be(entry_id, event)
             if left is None:
+                await self._leave_out(entry_id, event)
                 del self._buffer[entry_id]
-                self._written.add(entry_id)
             else:
                 self._buffer[entry_id] = left
         await self._flush()
@@ -211,6 +225,12 @@ class Consumer:
             if left is not None and self._redactor is not None and self._redactor.covers(order, entry_id, left):
                 left = order.redacted(left)
         return left
+
+    async def _leave_out(self, entry_id: bytes, event: LoggedEvent) -> None:
+        """It is an erased person's, and comes into no file; whatever else has to know of it does before it is gone."""
+        if self._redactor is not None:
+            await self._redactor.left_out(event)
+        self._written.add(entry_id)
 
     async def _bury(self, entry_id: bytes, fields: Mapping[bytes, bytes], reason: str) -> None:
         self._log.warning("dead letter", entry=entry_id.decode(), reason=reason)

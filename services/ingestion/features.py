@@ -35,7 +35,7 @@ from services.training.feature_store import FeatureError
 
 EVERY_S = 0.25
 """Least time between two writes. Derived: with a read, a computation and a write of as long, and the re-ranker's own
-reading, a counter is seen within the second that is promised; measured where it is not (docs/features.md)."""
+reading, a counter is seen within the second that is promised; measured at a million events (docs/features.md)."""
 
 BATCH = 500
 """Users, and items, of one computation. Measured: half a second of CPU at a million events, most of which one row costs

@@ -49,6 +49,11 @@ class KafkaRedactor(Redactor):
                 self._ends.setdefault(order.entry_id, there)
         return found
 
+    async def left_out(self, event: LoggedEvent) -> None:
+        """See Redactor: here nobody finds it once its offset is committed, and features may have counted it."""
+        if (item_id := event.columns["item_id"]) is not None:
+            await self._again({f"i:{item_id}"})
+
     async def is_consumed(self, order: Order) -> bool:
         """See Redactor."""
         end = self._ends[order.entry_id]

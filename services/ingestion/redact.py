@@ -149,6 +149,9 @@ class Redactor:
         """Whether this entry, which is *event*, is from before the erasure."""
         return order.covers(entry_id)
 
+    async def left_out(self, event: LoggedEvent) -> None:
+        """*event*, an erased person's, will be in no file. Here its entry stays in the stream: `carry_out` finds it."""
+
     async def is_consumed(self, order: Order) -> bool:
         """Whether every entry from before the erasure was read, and is held by no consumer of the group."""
         until = f"{order.until[0]}-{order.until[1]}"

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 
 import pyarrow.dataset as ds
 import pytest
-import redis.asyncio
 
 from orchestrator.adapters.redis_items import RedisItems
 from protos import catalogue_log, vocabulary
@@ -14,15 +13,9 @@ from services.chassis.telemetry import start_logging
 from services.ingestion.catalogue import CatalogueFollower, CatalogueLog
 from services.ingestion.consume import connect
 from services.ingestion.keys import Keys
+from tests.support.ingestion import until
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def client(redis_url):
-    client = redis.asyncio.Redis.from_url(redis_url)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture
@@ -42,12 +35,6 @@ async def following(url, data):
         stop.set()
         await task
         await client.aclose()
-
-
-async def until(claim):
-    async with asyncio.timeout(15):
-        while not await claim():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 def logged(data):

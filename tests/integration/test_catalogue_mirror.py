@@ -16,6 +16,7 @@ from orchestrator.telemetry import new_metrics
 from protos import vocabulary
 from protos.catalogue import STREAM, Wish
 from tests.support import redis_server
+from tests.support.ingestion import until
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.integration
@@ -30,13 +31,6 @@ def data(tmp_path):
     return tmp_path
 
 
-@pytest.fixture
-async def client(redis_url):
-    client = redis.asyncio.Redis.from_url(redis_url)
-    yield client
-    await client.aclose()
-
-
 @asynccontextmanager
 async def mirrored(url, data):
     catalogue, metrics = load(data, np.asarray([0, 1], np.int32)), new_metrics()
@@ -46,12 +40,6 @@ async def mirrored(url, data):
         yield catalogue, metrics
     finally:
         await mirror.close()
-
-
-async def until(claim):
-    async with asyncio.timeout(15):
-        while not claim():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 def reads(metrics, why):

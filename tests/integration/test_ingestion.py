@@ -9,7 +9,6 @@ import sys
 from contextlib import asynccontextmanager
 
 import grpc
-import pyarrow.dataset as ds
 import pytest
 import redis.asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -17,26 +16,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from services.chassis.telemetry import start_logging
 from services.ingestion.consume import DEAD, GROUP, STREAM, Consumer, Rhythm, connect, events_in_redis
 from services.ingestion.sinks import ParquetLog
-from tests.support import redis_server
+from tests.support.ingestion import QUICK, logged_ids, until
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.integration
-
-QUICK = Rhythm(flush_s=0.02, block_s=0.02, claim_every_s=0.02, claim_idle_s=0.0, backoff_s=(0.02, 0.05))
-
-
-@pytest.fixture(scope="module")
-def url():
-    with redis_server.running() as found:
-        yield found
-
-
-@pytest.fixture
-async def client(url):
-    client = redis.asyncio.Redis.from_url(url)
-    await client.flushall()
-    yield client
-    await client.aclose()
 
 
 async def add(client, *names):
@@ -45,25 +28,12 @@ async def add(client, *names):
         await client.xadd(STREAM, {"event": json.dumps(event)})
 
 
-def logged(folder):
-    if not list(folder.rglob("*.parquet")):
-        return []
-    return ds.dataset(folder, format="parquet", partitioning="hive").to_table().column("event_id").to_pylist()
-
-
-async def until(claim):
-    async with asyncio.timeout(15):
-        while not (found := await claim() if asyncio.iscoroutinefunction(claim) else claim()):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    return found
-
-
 @asynccontextmanager
-async def consuming(url, folder, name="one", rhythm=QUICK, sink=None):
-    stop, client = asyncio.Event(), connect(url)
+async def consuming(redis_url, data, name="one", rhythm=QUICK, sink=None):
+    stop, client = asyncio.Event(), connect(redis_url)
     log = start_logging("test")
     stream = events_in_redis(client, name, log, rhythm)
-    consumer = Consumer(client, stream, sink or ParquetLog(folder), log, rhythm=rhythm)
+    consumer = Consumer(client, stream, sink or ParquetLog(data / "event_log"), log, rhythm=rhythm)
     task = asyncio.create_task(consumer.run(stop))
     try:
         yield consumer, task
@@ -81,25 +51,25 @@ async def pending(client):
     return (await client.xpending(STREAM, GROUP))["pending"]
 
 
-async def test_events_from_before_and_after_the_start_are_written_once_and_acknowledged(url, client, tmp_path):
+async def test_events_from_before_and_after_the_start_are_written_once_and_acknowledged(redis_url, client, tmp_path):
     await add(client, "a", "b")
 
-    async with consuming(url, tmp_path):
+    async with consuming(redis_url, tmp_path):
         await add(client, "c")
-        await until(lambda: len(logged(tmp_path)) == 3)
+        await until(lambda: len(logged_ids(tmp_path)) == 3)
 
-    assert sorted(logged(tmp_path)) == ["a", "b", "c"]
+    assert logged_ids(tmp_path) == ["a", "b", "c"]
     assert await pending(client) == 0
 
 
-async def test_poison_goes_to_the_dead_letters_with_its_reason_and_holds_nothing_back(url, client, tmp_path):
+async def test_poison_goes_to_the_dead_letters_with_its_reason_and_holds_nothing_back(redis_url, client, tmp_path):
     await add(client, "a")
     await client.xadd(STREAM, {"event": "{"})
     await client.xadd(STREAM, {"other": "field"})
     await add(client, "b")
 
-    async with consuming(url, tmp_path):
-        await until(lambda: len(logged(tmp_path)) == 2)
+    async with consuming(redis_url, tmp_path):
+        await until(lambda: len(logged_ids(tmp_path)) == 2)
 
     letters = [fields for _, fields in await client.xrange(DEAD)]
     assert len(letters) == 2
@@ -108,36 +78,36 @@ async def test_poison_goes_to_the_dead_letters_with_its_reason_and_holds_nothing
     assert await pending(client) == 0
 
 
-async def test_what_was_in_hand_when_a_consumer_died_is_taken_up_by_its_next_life(url, client, tmp_path):
+async def test_what_was_in_hand_when_a_consumer_died_is_taken_up_by_its_next_life(redis_url, client, tmp_path):
     await client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
     await add(client, "a", "b")
     await client.xreadgroup(GROUP, "one", {STREAM: ">"})
 
-    async with consuming(url, tmp_path, rhythm=Rhythm(flush_s=0.02, block_s=0.02)):
-        await until(lambda: len(logged(tmp_path)) == 2)
+    async with consuming(redis_url, tmp_path, rhythm=Rhythm(flush_s=0.02, block_s=0.02)):
+        await until(lambda: len(logged_ids(tmp_path)) == 2)
 
     assert await pending(client) == 0
 
 
-async def test_what_another_consumer_left_is_claimed(url, client, tmp_path):
+async def test_what_another_consumer_left_is_claimed(redis_url, client, tmp_path):
     await client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
     await add(client, "a")
     await client.xreadgroup(GROUP, "gone", {STREAM: ">"})
 
-    async with consuming(url, tmp_path):
-        await until(lambda: logged(tmp_path) == ["a"])
+    async with consuming(redis_url, tmp_path):
+        await until(lambda: logged_ids(tmp_path) == ["a"])
 
     assert await pending(client) == 0
 
 
-async def test_an_entry_that_was_delivered_again_and_again_is_buried(url, client, tmp_path):
+async def test_an_entry_that_was_delivered_again_and_again_is_buried(redis_url, client, tmp_path):
     await client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
     await add(client, "killer")
     await client.xreadgroup(GROUP, "one", {STREAM: ">"})
     for _ in range(QUICK.deliveries):
         await client.xreadgroup(GROUP, "one", {STREAM: "0"})
 
-    async with consuming(url, tmp_path):
+    async with consuming(redis_url, tmp_path):
 
         async def letters_of():
             return await client.xrange(DEAD)
@@ -145,21 +115,21 @@ async def test_an_entry_that_was_delivered_again_and_again_is_buried(url, client
         letters = await until(letters_of)
 
     assert b"delivered more than" in letters[0][1][b"reason"]
-    assert logged(tmp_path) == []
+    assert logged_ids(tmp_path) == []
     assert await pending(client) == 0
 
 
-async def test_the_group_is_made_again_when_redis_has_lost_everything(url, client, tmp_path):
-    async with consuming(url, tmp_path):
+async def test_the_group_is_made_again_when_redis_has_lost_everything(redis_url, client, tmp_path):
+    async with consuming(redis_url, tmp_path):
         await add(client, "a")
-        await until(lambda: logged(tmp_path) == ["a"])
+        await until(lambda: logged_ids(tmp_path) == ["a"])
 
         await client.flushall()
         await add(client, "b")
-        await until(lambda: sorted(logged(tmp_path)) == ["a", "b"])
+        await until(lambda: logged_ids(tmp_path) == ["a", "b"])
 
 
-async def test_a_full_disk_keeps_events_until_it_has_room(url, client, tmp_path):
+async def test_a_full_disk_keeps_events_until_it_has_room(redis_url, client, tmp_path):
     class Flaky(ParquetLog):
         attempts = 0
 
@@ -170,10 +140,10 @@ async def test_a_full_disk_keeps_events_until_it_has_room(url, client, tmp_path)
             return super().write(events)
 
     await add(client, "a")
-    async with consuming(url, tmp_path, sink=Flaky(tmp_path)):
-        await until(lambda: logged(tmp_path) == ["a"])
+    async with consuming(redis_url, tmp_path, sink=Flaky(tmp_path / "event_log")):
+        await until(lambda: logged_ids(tmp_path) == ["a"])
 
-    assert logged(tmp_path) == ["a"]
+    assert logged_ids(tmp_path) == ["a"]
     assert await pending(client) == 0
 
 
@@ -213,7 +183,7 @@ async def test_the_process_survives_redis_going_away_and_finishes_what_it_has_on
 
             async def has_both():
                 pending_now = await client.xpending(STREAM, GROUP)
-                return pending_now["pending"] >= 1 or "b" in logged(tmp_path / "event_log")
+                return pending_now["pending"] >= 1 or "b" in logged_ids(tmp_path)
 
             await until(has_both)
             process.terminate()
@@ -226,4 +196,4 @@ async def test_the_process_survives_redis_going_away_and_finishes_what_it_has_on
 
     assert process.returncode == 0
     # "a" was written less than a second before the kill: everysec may have lost it, then it is not in the log either.
-    assert "b" in logged(tmp_path / "event_log")
+    assert "b" in logged_ids(tmp_path)

@@ -12,9 +12,7 @@ import sys
 import time
 from datetime import datetime
 
-import pyarrow.dataset as ds
 import pytest
-import redis.asyncio
 
 from protos import feast_values
 from protos.feast_layout import EntityPlan, ViewPlan
@@ -22,22 +20,18 @@ from protos.history import REDACTIONS
 from protos.live_features import AGAIN, POSITION
 from services.chassis.telemetry import start_logging
 from services.ingestion import steps
-from services.ingestion.consume import DEAD, GROUP, STREAM, Consumer, Rhythm, connect, events_in_redis
+from services.ingestion.consume import DEAD, GROUP, STREAM, Consumer, connect, events_in_redis
 from services.ingestion.features import FeatureFollower
 from services.ingestion.redact import Redactor
 from services.ingestion.sinks import ParquetLog
 from services.ingestion.tails import RedisTail
 from services.training import live_views
-from tests.support import redis_server
+from tests.support.ingestion import QUICK, Died, logged_ids
 from tests.support.ports import free_port
 from tests.support.small_shop import tastes, write_shop
 from tests.unit.ingestion.test_known_events import VIEWS, an_event, everything
 
 pytestmark = pytest.mark.integration
-
-QUICK = Rhythm(
-    flush_s=0.02, block_s=0.02, claim_every_s=0.02, claim_idle_s=0.0, backoff_s=(0.02, 0.05), redact_every_s=0.0
-)
 
 EVENTS = [an_event(n, f"u{n % 5}", f"i{n % 7}", "purchase" if n % 3 else "view", n) for n in range(20)]
 ERIKAS = [an_event(100, "erika", "hers", "view", 30), an_event(101, "erika", "hers", "purchase", 31)]
@@ -47,24 +41,6 @@ PLANS = {
     )
     for view in VIEWS
 }
-
-
-class Died(BaseException):
-    """Nothing of ours catches it, as nothing catches SIGKILL."""
-
-
-@pytest.fixture(scope="module")
-def url():
-    with redis_server.running() as found:
-        yield found
-
-
-@pytest.fixture
-async def client(url):
-    client = redis.asyncio.Redis.from_url(url)
-    await client.flushall()
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture
@@ -82,10 +58,10 @@ async def shop(tmp_path, client):
     return data
 
 
-async def one_life(url, data, step):
+async def one_life(redis_url, data, step):
     """All that an ingestion process does with events, until *step* ends it or everything is done."""
     stop, log = asyncio.Event(), start_logging("test")
-    clients = [connect(url), connect(url)]
+    clients = [connect(redis_url), connect(redis_url)]
     redactor = Redactor(clients[0], STREAM, GROUP, DEAD, data, log, step)
     stream = events_in_redis(clients[0], "one", log, QUICK)
     written = ParquetLog(data / "event_log")
@@ -116,16 +92,9 @@ async def is_done(client):
     return groups[0]["last-delivered-id"] == newest[0][0] == await client.get(POSITION)
 
 
-def logged(data):
-    if not list((data / "event_log").rglob("*.parquet")):
-        return []
-    table = ds.dataset(data / "event_log", format="parquet", partitioning="hive").to_table()
-    return table.column("event_id").to_pylist()
-
-
 async def assert_nothing_was_lost_or_doubled(client, data):
     expected = {event.columns["event_id"] for event in EVENTS}
-    assert set(logged(data)) == expected
+    assert set(logged_ids(data)) == expected
     letters = {fields[b"entry"] for _, fields in await client.xrange(DEAD)}
     assert len(letters) == 1
     for view, ids in (("of_user", [f"u{n}" for n in range(5)]), ("of_item", [f"i{n}" for n in range(7)])):
@@ -151,7 +120,7 @@ async def assert_is_the_sql_over_everything(client, data, view, entity_id):
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("name", steps.STEPS)
-async def test_who_dies_at_a_step_loses_and_doubles_nothing(url, client, shop, name, times):
+async def test_who_dies_at_a_step_loses_and_doubles_nothing(redis_url, client, shop, name, times):
     left = times
 
     def die(step):
@@ -162,10 +131,10 @@ async def test_who_dies_at_a_step_loses_and_doubles_nothing(url, client, shop, n
 
     died = False
     try:
-        await one_life(url, shop, die)
+        await one_life(redis_url, shop, die)
     except* Died:
         died = True
-    await one_life(url, shop, steps.nothing)
+    await one_life(redis_url, shop, steps.nothing)
 
     # A step that is passed once only is not died at the second time.
     assert died or times == 2
@@ -173,8 +142,9 @@ async def test_who_dies_at_a_step_loses_and_doubles_nothing(url, client, shop, n
 
 
 @pytest.mark.parametrize("name", ["consume.written", "redact.files", "features.stored"])
-async def test_the_process_killed_for_good_is_taken_up_by_the_next(url, client, shop, name):
-    command = [sys.executable, "-m", "services.ingestion", "--data", str(shop), "--redis", url, "--consumer", "one"]
+async def test_the_process_killed_for_good_is_taken_up_by_the_next(redis_url, client, shop, name):
+    where = ["--data", str(shop), "--redis", redis_url]
+    command = [sys.executable, "-m", "services.ingestion", *where, "--consumer", "one"]
 
     def launch(**more):
         environment = {**os.environ, **more}
@@ -201,12 +171,12 @@ async def test_the_process_killed_for_good_is_taken_up_by_the_next(url, client, 
     await assert_nothing_was_lost_or_doubled(client, shop)
 
 
-async def test_an_item_whose_events_are_erased_before_they_come_into_a_file_is_counted_again(url, client, shop):
-    connected = connect(url)
+async def test_an_item_whose_events_are_erased_before_they_come_into_a_file_is_counted_again(redis_url, client, shop):
+    connected = connect(redis_url)
     redactor = Redactor(connected, STREAM, GROUP, DEAD, shop, start_logging("test"))
 
     await redactor.carry_out(await redactor.orders())
 
     await connected.aclose()
-    assert logged(shop) == []
+    assert logged_ids(shop) == []
     assert await client.smembers(AGAIN) == {b"u:erika", b"i:hers"}

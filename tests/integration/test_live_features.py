@@ -29,6 +29,7 @@ from services.ingestion.seed import seed
 from services.ingestion.tails import RedisTail
 from services.training import features, live_views, materialise, synthetic
 from services.training import vocabulary as training_vocabulary
+from tests.support.ingestion import until
 
 pytestmark = pytest.mark.integration
 
@@ -44,13 +45,6 @@ def shop(tmp_path_factory):
     return data
 
 
-@pytest.fixture
-async def client(redis_url):
-    client = redis.asyncio.Redis.from_url(redis_url)
-    yield client
-    await client.aclose()
-
-
 @asynccontextmanager
 async def following(url, data, every_s=0.02):
     stop, client = asyncio.Event(), connect(url)
@@ -63,13 +57,6 @@ async def following(url, data, every_s=0.02):
         stop.set()
         await task
         await client.aclose()
-
-
-async def until(claim):
-    async with asyncio.timeout(30):
-        while not (found := await claim()):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-    return found
 
 
 async def send(client, data, *events):

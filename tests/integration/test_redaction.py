@@ -6,9 +6,7 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-import pyarrow.dataset as ds
 import pytest
-import redis.asyncio
 
 from orchestrator.adapters.redis_client import connect as connect_edge
 from orchestrator.edge.receive_events import judge
@@ -18,14 +16,12 @@ from services.chassis.telemetry import start_logging
 from services.ingestion.consume import DEAD, GROUP, STREAM, Consumer, Rhythm, connect, events_in_redis
 from services.ingestion.redact import Redactor
 from services.ingestion.sinks import ParquetLog
-from tests.support import redis_server
+from tests.support import ingestion
+from tests.support.ingestion import QUICK, until
 from tests.support.stores import DEFAULTS, an_event_log, people_of
 
 pytestmark = pytest.mark.integration
 
-QUICK = Rhythm(
-    flush_s=0.02, block_s=0.02, claim_every_s=0.02, claim_idle_s=0.0, backoff_s=(0.02, 0.05), redact_every_s=0.0
-)
 PATIENT = Rhythm(flush_s=30.0, block_s=0.02, claim_idle_s=30.0, backoff_s=(0.02, 0.05), redact_every_s=0.0)
 
 
@@ -36,24 +32,10 @@ class NoItems:
         return None
 
 
-@pytest.fixture(scope="module")
-def url():
-    with redis_server.running() as found:
-        yield found
-
-
 @pytest.fixture
-async def client(url):
-    client = redis.asyncio.Redis.from_url(url)
-    await client.flushall()
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-async def edge(url):
+async def edge(redis_url):
     """What the edge has: an event log and people."""
-    patient = {"url": url, "event_timeout_ms": 5_000, "connect_timeout_ms": 5_000}
+    patient = {"url": redis_url, "event_timeout_ms": 5_000, "connect_timeout_ms": 5_000}
     async with connect_edge(DEFAULTS.redis.model_copy(update=patient)) as found:
         yield an_event_log(found), people_of(found)
 
@@ -65,16 +47,9 @@ async def send(edge, *events, now_us=None):
     assert all(await edge[0].append(accepted))
 
 
-async def until(claim):
-    async with asyncio.timeout(15):
-        while not (found := await claim()):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    return found
-
-
 @asynccontextmanager
-async def consuming(url, data, name="one", rhythm=QUICK, redactor=Redactor, sink=None):
-    stop, client, log = asyncio.Event(), connect(url), start_logging("test")
+async def consuming(redis_url, data, name="one", rhythm=QUICK, redactor=Redactor, sink=None):
+    stop, client, log = asyncio.Event(), connect(redis_url), start_logging("test")
     carries_out = redactor(client, STREAM, GROUP, DEAD, data, log)
     written = sink or ParquetLog(data / "event_log")
     stream = events_in_redis(client, name, log, rhythm)
@@ -89,11 +64,7 @@ async def consuming(url, data, name="one", rhythm=QUICK, redactor=Redactor, sink
 
 
 def logged(data):
-    folder = data / "event_log"
-    if not list(folder.rglob("*.parquet")):
-        return []
-    rows = ds.dataset(folder, format="parquet", partitioning="hive").to_table().to_pylist()
-    return sorted((row["event_id"], row["user_id"], row["visitor_id"]) for row in rows)
+    return [(row["event_id"], row["user_id"], row["visitor_id"]) for row in ingestion.logged(data)]
 
 
 async def everything(client):
@@ -123,10 +94,10 @@ async def a_shop_with_erika(edge):
     await send(edge, {"event_id": "5", "user_id": "anna", "visitor_id": "browser"})
 
 
-async def test_an_erased_person_is_in_no_key_no_value_and_no_row(url, client, edge, tmp_path):
+async def test_an_erased_person_is_in_no_key_no_value_and_no_row(redis_url, client, edge, tmp_path):
     await a_shop_with_erika(edge)
     await client.xadd(DEAD, {"event": '{"user_id":"erika"', "reason": "not JSON"})
-    async with consuming(url, tmp_path):
+    async with consuming(redis_url, tmp_path):
 
         async def are_written():
             return len(logged(tmp_path)) == 5
@@ -145,7 +116,7 @@ async def test_an_erased_person_is_in_no_key_no_value_and_no_row(url, client, ed
     assert redactions.read(tmp_path).of_users(["erika", "anna"]).keys() == {"erika"}
 
 
-async def test_entries_that_were_not_read_yet_never_reach_the_log(url, client, edge, tmp_path):
+async def test_entries_that_were_not_read_yet_never_reach_the_log(redis_url, client, edge, tmp_path):
     await a_shop_with_erika(edge)
     await edge[1].erase("u:erika")
     written = []
@@ -155,7 +126,7 @@ async def test_entries_that_were_not_read_yet_never_reach_the_log(url, client, e
             written.extend(event.columns["event_id"] for event in events)
             return super().write(events)
 
-    async with consuming(url, tmp_path, sink=Remembering(tmp_path / "event_log")):
+    async with consuming(redis_url, tmp_path, sink=Remembering(tmp_path / "event_log")):
         await until(lambda: orders_are_done(client))
 
     assert sorted(written) == ["4", "5"]
@@ -163,9 +134,9 @@ async def test_entries_that_were_not_read_yet_never_reach_the_log(url, client, e
     assert "erika" not in await everything(client)
 
 
-async def test_entries_in_hand_never_reach_the_log(url, client, edge, tmp_path):
+async def test_entries_in_hand_never_reach_the_log(redis_url, client, edge, tmp_path):
     await a_shop_with_erika(edge)
-    async with consuming(url, tmp_path, rhythm=PATIENT) as consumer:
+    async with consuming(redis_url, tmp_path, rhythm=PATIENT) as consumer:
 
         async def are_in_hand():
             return len(consumer._buffer) == 5
@@ -178,20 +149,20 @@ async def test_entries_in_hand_never_reach_the_log(url, client, edge, tmp_path):
     assert logged(tmp_path) == [("4", "anna", None), ("5", "anna", None)]
 
 
-async def test_what_an_earlier_life_had_in_hand_never_reaches_the_log(url, client, edge, tmp_path):
+async def test_what_an_earlier_life_had_in_hand_never_reaches_the_log(redis_url, client, edge, tmp_path):
     await a_shop_with_erika(edge)
     await client.xgroup_create(STREAM, GROUP, id="0")
     await client.xreadgroup(GROUP, "one", {STREAM: ">"})
     await edge[1].erase("u:erika")
 
-    async with consuming(url, tmp_path) as consumer:
+    async with consuming(redis_url, tmp_path) as consumer:
         await until(lambda: orders_are_done(client))
 
     assert consumer.events_written == 2
     assert logged(tmp_path) == [("4", "anna", None), ("5", "anna", None)]
 
 
-async def test_an_order_waits_for_what_another_consumer_has_in_hand(url, client, edge, tmp_path):
+async def test_an_order_waits_for_what_another_consumer_has_in_hand(redis_url, client, edge, tmp_path):
     await a_shop_with_erika(edge)
     await client.xgroup_create(STREAM, GROUP, id="0")
     held = await client.xreadgroup(GROUP, "slow", {STREAM: ">"})
@@ -199,7 +170,7 @@ async def test_an_order_waits_for_what_another_consumer_has_in_hand(url, client,
         entry_id for _, part in (held.items() if isinstance(held, dict) else held) for entry_id, _ in _flat(part)
     ]
     await edge[1].erase("u:erika")
-    async with consuming(url, tmp_path, rhythm=PATIENT) as consumer:
+    async with consuming(redis_url, tmp_path, rhythm=PATIENT) as consumer:
 
         async def knows_the_order():
             return consumer._orders
@@ -229,7 +200,7 @@ def write_directly(data, documents):
 
 
 @pytest.mark.parametrize("dies_at", ["_without", "_files", "_client"])
-async def test_whoever_dies_half_way_leaves_the_order_to_the_next_life(url, client, edge, tmp_path, dies_at):
+async def test_whoever_dies_half_way_leaves_the_order_to_the_next_life(redis_url, client, edge, tmp_path, dies_at):
     await a_shop_with_erika(edge)
 
     class Dying(Redactor):
@@ -241,7 +212,7 @@ async def test_whoever_dies_half_way_leaves_the_order_to_the_next_life(url, clie
                     await self._without(STREAM, orders, "+")
                 raise OSError("the machine is gone")
 
-    async with consuming(url, tmp_path, redactor=Dying) as consumer:
+    async with consuming(redis_url, tmp_path, redactor=Dying) as consumer:
         await edge[1].erase("u:erika")
 
         async def has_tried():
@@ -250,16 +221,16 @@ async def test_whoever_dies_half_way_leaves_the_order_to_the_next_life(url, clie
         await until(has_tried)
     assert not await orders_are_done(client)
 
-    async with consuming(url, tmp_path):
+    async with consuming(redis_url, tmp_path):
         await until(lambda: orders_are_done(client))
 
     assert logged(tmp_path) == [("4", "anna", None), ("5", "anna", None)]
     assert "erika" not in await everything(client)
 
 
-async def test_who_comes_back_is_in_the_log_again(url, client, edge, tmp_path):
+async def test_who_comes_back_is_in_the_log_again(redis_url, client, edge, tmp_path):
     await send(edge, {"event_id": "before", "user_id": "erika"})
-    async with consuming(url, tmp_path):
+    async with consuming(redis_url, tmp_path):
         await edge[1].erase("u:erika")
         await until(lambda: orders_are_done(client))
         seconds, _ = await client.time()
@@ -274,32 +245,32 @@ async def test_who_comes_back_is_in_the_log_again(url, client, edge, tmp_path):
     assert logged(tmp_path) == [("after", "erika", None)]
 
 
-async def test_an_erased_visitor_is_taken_out_of_what_a_user_did_there(url, client, edge, tmp_path):
+async def test_an_erased_visitor_is_taken_out_of_what_a_user_did_there(redis_url, client, edge, tmp_path):
     await a_shop_with_erika(edge)
     await edge[1].erase("v:browser")
-    async with consuming(url, tmp_path):
+    async with consuming(redis_url, tmp_path):
         await until(lambda: orders_are_done(client))
 
     assert logged(tmp_path) == [("1", "erika", None), ("4", "anna", None), ("5", "anna", None)]
     assert "browser" not in await everything(client)
 
 
-async def test_a_slate_that_was_stored_during_the_erasure_is_forgotten(url, client, edge, tmp_path):
+async def test_a_slate_that_was_stored_during_the_erasure_is_forgotten(redis_url, client, edge, tmp_path):
     await edge[1].erase("u:erika")
     await client.hset(slates_key("u:erika"), "f", "made of what was known")
 
-    async with consuming(url, tmp_path):
+    async with consuming(redis_url, tmp_path):
         await until(lambda: orders_are_done(client))
 
     assert not await client.exists(slates_key("u:erika"))
 
 
-async def test_two_consumers_carry_out_every_order_once_between_them(url, client, edge, tmp_path):
+async def test_two_consumers_carry_out_every_order_once_between_them(redis_url, client, edge, tmp_path):
     for n in range(40):
         await send(edge, {"event_id": f"e{n}", "user_id": f"u{n}"})
     # Not `QUICK`, in which each takes over what the other has in hand, and both write it.
     rhythm = replace(QUICK, claim_idle_s=30.0)
-    async with consuming(url, tmp_path, "one", rhythm), consuming(url, tmp_path, "two", rhythm):
+    async with consuming(redis_url, tmp_path, "one", rhythm), consuming(redis_url, tmp_path, "two", rhythm):
         for n in range(0, 40, 2):
             await edge[1].erase(f"u:u{n}")
         await until(lambda: orders_are_done(client))
@@ -313,12 +284,12 @@ async def test_two_consumers_carry_out_every_order_once_between_them(url, client
     assert len(redactions.read(tmp_path).erased_at_us) == 20
 
 
-async def test_an_order_that_nobody_can_read_holds_back_no_other(url, client, edge, tmp_path):
+async def test_an_order_that_nobody_can_read_holds_back_no_other(redis_url, client, edge, tmp_path):
     await client.xadd(REDACTIONS, {"users": "otto"})
     await send(edge, {"event_id": "1", "user_id": "erika"})
     await edge[1].erase("u:erika")
 
-    async with consuming(url, tmp_path):
+    async with consuming(redis_url, tmp_path):
 
         async def only_that_one_is_left():
             return await client.xlen(REDACTIONS) == 1

@@ -5,21 +5,15 @@ from contextlib import asynccontextmanager
 
 import pyarrow.parquet as pq
 import pytest
-import redis.asyncio
 
 from protos.slate_log import MADE, SERVED, STREAM
 from services.chassis.telemetry import start_logging
 from services.ingestion.consume import connect
 from services.ingestion.slates import DELIVERIES, GROUP, SlateFiles, SlateFollower
+from tests.support.ingestion import until
 from tests.support.slate_log import a_made, a_served
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def client(redis_url):
-    async with redis.asyncio.Redis.from_url(redis_url) as client:
-        yield client
 
 
 def ids(data, kind="served", column="recommendation_id"):
@@ -38,12 +32,6 @@ async def following(url, data, sink=None, **about):
         stop.set()
         await task
         await client.aclose()
-
-
-async def until(claim):
-    async with asyncio.timeout(15):
-        while not claim():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def test_slates_of_before_and_after_the_start_are_written_and_leave_the_stream(redis_url, client, tmp_path):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from protos import redactions
-from services.ingestion.known_events import KnownEvents, Touched
+from services.ingestion.known_events import FEW, KnownEvents, Touched
 from services.ingestion.sinks import SCHEMA, LoggedEvent, ParquetLog
 from services.training import feature_tables
 from services.training.feature_tables import FieldSql, ViewSql
@@ -130,6 +130,17 @@ def test_what_came_in_batches_and_what_lies_in_the_log_give_the_same_rows(shop):
     assert ours.at_us == theirs.at_us
     assert ours.tables == theirs.tables
     assert_as_training_has_them(shop, ours, touched, events)
+
+
+def test_few_who_are_asked_for_one_by_one_get_the_rows_that_many_get_together(shop):
+    one = known(shop)
+    few = one.add([an_event(1, "u1", "i1"), an_event(2, "u2", "i1", "purchase", 1), an_event(3, "u1", "i2", minutes=2)])
+    nobody = frozenset(f"nobody{n}" for n in range(FEW + 1))
+
+    rows = one.features(few)
+
+    assert rows == one.features(Touched(few.users | nobody, few.items | nobody))
+    assert rows.tables["of_user"].num_rows == rows.tables["of_item"].num_rows == 2
 
 
 def test_an_event_that_comes_twice_counts_once(shop):

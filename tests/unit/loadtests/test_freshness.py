@@ -5,7 +5,7 @@ from collections import Counter
 import orjson
 import pytest
 
-from loadtests.freshness import Read, Seen, holds, judged, lines, read_of
+from loadtests.freshness import Read, Seen, holds, is_remembered, judged, lines, read_of
 from orchestrator.doctor.http_client import Reply
 
 OLD, NEW = ("a", "b"), ("b", "c")
@@ -76,9 +76,20 @@ def test_an_answer_says_what_it_claims_and_a_lost_shopper_claims_nothing():
 def test_percentiles_are_of_what_came_and_what_never_came_is_counted():
     seen = [Seen(0.01 * n, 0.01 * n, 0, 0, 0) for n in range(1, 100)] + [Seen(0.02, None, 0, 0, 0)]
 
-    said = lines(seen, [0.005], Counter({"200": 1}))
+    said = lines(seen, [0.005, 0.005], 1, Counter({"200": 2}))
 
     assert "100 events; 0 slates" in said[0]
     assert "500.0 ms (p50)" in said[2]
     assert "1 never within 2 s" in said[2]
     assert "never" not in said[1]
+    assert "2 other slates, 50.0% of them remembered" in said[3]
+
+
+def test_a_slate_is_remembered_by_its_own_word():
+    def reply(status, *sources):
+        body = {"quality": {"sources": [{"name": "a", "status": one} for one in sources]}}
+        return Reply(status, b"", orjson.dumps(body), 2.0)
+
+    assert is_remembered(reply(200, "cached", "cached"))
+    assert not is_remembered(reply(200, "ok", "ok"))
+    assert not is_remembered(reply(503, "cached"))
