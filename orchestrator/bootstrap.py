@@ -50,7 +50,8 @@ from orchestrator.core.model import Diversity, Level, Placement, Query
 from orchestrator.core.rules import NO_RULES, Rule, Rulebook
 from orchestrator.degradation import Degradation
 from orchestrator.guard import Guard
-from orchestrator.pipeline import Collaborators, Pipeline
+from orchestrator.page import Pages
+from orchestrator.pipeline import Collaborators
 from orchestrator.ports import (
     CandidateSource,
     Catalogue,
@@ -106,7 +107,7 @@ class Running:
     """
 
     settings: Settings
-    pipeline: Pipeline
+    pipeline: Pages
     catalogue: Catalogue
     events: EventLog
     channels: Mapping[str, Sequence[grpc.aio.Channel]] = field(default_factory=dict)
@@ -199,7 +200,7 @@ async def run(settings: Settings, overrides: Overrides | None = None) -> AsyncIt
             slate_log=given.slate_log or written,
         )
         _know_dependencies(guard, settings, channels)
-        pipeline = Pipeline(settings, parts, _made_by(settings, catalogue))
+        pipeline = Pages(settings, parts, _made_by(settings, catalogue))
         stack.push_async_callback(pipeline.drain)
         events = given.events or _events(stack, redis, settings)
         running = Running(

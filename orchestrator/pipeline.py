@@ -76,6 +76,21 @@ class Collaborators:
     slate_log: SlateLog | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """
+    What the models made of one query, before anything is selected.
+
+    may_be_shown  candidates in the fused order, filtered
+    ranked        the same in their last order
+    """
+
+    user: UserContext
+    terms: Terms
+    may_be_shown: Candidates
+    ranked: Candidates
+
+
 class Pipeline:
     """Answers queries. One a process; safe for any number of concurrent requests on one event loop."""
 
@@ -171,7 +186,9 @@ class Pipeline:
 
     async def _make(self, query: Query, rules: InForce, deadline: Deadline, report: Report) -> Slate:
         """A slate to be served, now or again; what it was made of is on its way to the log."""
-        slate = await self._compute(query, rules, deadline, report)
+        return self._noted(query, await self._compute(query, rules, deadline, report), report)
+
+    def _noted(self, query: Query, slate: Slate, report: Report) -> Slate:
         if report.asked is None or self._parts.slate_log is None:
             return slate
         slate = replace(slate, made_as=query.recommendation_id)
@@ -182,13 +199,21 @@ class Pipeline:
         """Stages 2 to 8 of ARCHITECTURE.md: hydrate, retrieve, fuse, filter, re-rank, select."""
         report.rung = self.rung
         user = await self._hydrate_query(query, deadline, report)
+        line = await self._line(query, user, rules, deadline, report)
+        return self._selected(query, line, report)
+
+    async def _line(self, query: Query, user: UserContext, rules: InForce, deadline: Deadline, report: Report) -> Line:
+        """Stages 3 to 7: retrieve, fuse, hydrate candidates, filter, re-rank."""
         terms = self._arrangement.terms(query, user, rules)
         retrieved = await self._retrieve(query, user, terms, deadline, report)
         fused = self._fuse(query, retrieved, report)
         may_be_shown = self._filter(query, user, fused, terms, report)
         ranked = await self._rerank(query, user, may_be_shown, deadline, report)
-        slate = self._finish(query, user, ranked, terms, report)
-        self._exercise(query, user, may_be_shown, terms, slate)
+        return Line(user, terms, may_be_shown, ranked)
+
+    def _selected(self, query: Query, line: Line, report: Report) -> Slate:
+        slate = self._finish(query, line.user, line.ranked, line.terms, report)
+        self._exercise(query, line.user, line.may_be_shown, line.terms, slate)
         return slate
 
     def _finish(self, query: Query, user: UserContext, ranked: Candidates, terms: Terms, report: Report) -> Slate:

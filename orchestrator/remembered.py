@@ -210,6 +210,12 @@ class Remembered:
             self._fill_later(key, entry)
         return slate
 
+    def keep(self, recalled: Recalled, slate: Slate, started: float) -> None:
+        """Remember *slate*, which was made alone since *started*, behind the answer, as what *recalled* looked for."""
+        self._metrics.flights.labels("alone").inc()
+        if recalled.key is not None and (entry := self._entry(slate, started)) is not None:
+            self._fill_later(recalled.key, entry)
+
     def _entry(self, slate: Slate, started: float) -> slate_cache.Entry | None:
         took_s = self._monotonic() - started
         return slate_cache.remember(slate, self._wall(), took_s, self._lifetimes, self._rng)

@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -237,12 +237,8 @@ def _as_json(event: dict[str, Any], default: Callable[[Any], Any], **_: Any) -> 
 
 def summarise(query: Query, slate: Slate, took_s: float, to: Metrics) -> None:
     """The one line a request leaves in the log, and its metrics."""
-    # `_value_` and not `value`: what an enum computes for every look is a fifth of this function.
-    placement, level, rung = query.placement._value_, slate.level._value_, RUNG_NAMES[slate.rung]
-    to.slates.labels(placement, level).inc()
-    to.rungs.labels(rung).inc()
-    for stage, took_ms in slate.stages_ms:
-        to.stage_seconds.labels(stage).observe(took_ms / 1000)
+    placement, level, rung = _counted(query, slate, to)
+    _timed(slate.stages_ms, to)
     log.info(
         "slate",
         recommendation_id=query.recommendation_id,
@@ -256,6 +252,44 @@ def summarise(query: Query, slate: Slate, took_s: float, to: Metrics) -> None:
         stages_ms=dict(slate.stages_ms),
         ms=round(took_s * 1000, 2),
     )
+
+
+def summarise_page(
+    shelves: Sequence[tuple[Query, Slate]], stages_ms: Sequence[tuple[str, float]], took_s: float, to: Metrics
+) -> None:
+    """
+    The same of slates that were asked for together: one line, with a place in its lists for each.
+
+    stages_ms: of all of them; what they did at once took its time once.
+    """
+    counted = [_counted(query, slate, to) for query, slate in shelves]
+    _timed(stages_ms, to)
+    log.info(
+        "page",
+        recommendation_ids=[query.recommendation_id for query, _ in shelves],
+        placements=[placement for placement, _, _ in counted],
+        items=[len(slate.items) for _, slate in shelves],
+        quality=[level for _, level, _ in counted],
+        rungs=[rung for _, _, rung in counted],
+        cached=[slate.from_cache for _, slate in shelves],
+        losses={name: loss.value for _, slate in shelves for name, loss in slate.losses},
+        stages_ms=dict(stages_ms),
+        ms=round(took_s * 1000, 2),
+    )
+
+
+def _counted(query: Query, slate: Slate, to: Metrics) -> tuple[str, str, str]:
+    """Placement, level and rung of *slate*, which are counted with this."""
+    # `_value_` and not `value`: what an enum computes for every look is a fifth of `summarise`.
+    placement, level, rung = query.placement._value_, slate.level._value_, RUNG_NAMES[slate.rung]
+    to.slates.labels(placement, level).inc()
+    to.rungs.labels(rung).inc()
+    return placement, level, rung
+
+
+def _timed(stages_ms: Sequence[tuple[str, float]], to: Metrics) -> None:
+    for stage, took_ms in stages_ms:
+        to.stage_seconds.labels(stage).observe(took_ms / 1000)
 
 
 def log_shown(query: Query, slate: Slate, share: float, id_of: Callable[[int], str]) -> None:

@@ -127,6 +127,7 @@ class Coalescer(Generic[Q, A]):
         self._on_leave = on_leave
         self._waiting: deque[_Waiter[Q, A]] = deque()
         self._carrying: set[asyncio.Task[None]] = set()
+        self._is_boarding = False
         self._look_again: asyncio.TimerHandle | None = None
 
     async def ask(self, query: Q, timeout_s: float) -> A:
@@ -136,34 +137,56 @@ class Coalescer(Generic[Q, A]):
         now = self._now()
         waiter: _Waiter[Q, A] = _Waiter(query, now, timeout_s)
         self._waiting.append(waiter)
-        self._send_off(now)
+        self._board(now)
         try:
             return await waiter.answer
         finally:
             waiter.timer.cancel()
 
-    def _send_off(self, now: float) -> None:
-        """Let leave who may."""
-        waiting = self._waiting
-        while waiting and (most := self._lane.may_carry(now)):
-            batch: list[_Waiter[Q, A]] = []
-            while waiting and len(batch) < most:
-                waiter = waiting.popleft()
-                if not waiter.answer.done():
-                    batch.append(waiter)
-            if batch:
-                ticket = self._lane.leave(now, len(batch))
-                self._on_leave(len(batch))
-                # The batch owns its task: whoever asked may leave.
-                task = asyncio.get_running_loop().create_task(self._carry(batch, ticket))
-                self._carrying.add(task)
-                task.add_done_callback(self._carrying.discard)
-        if waiting and self._look_again is None:
-            self._look_again = asyncio.get_running_loop().call_later(max(0.0, self._lane.late_at - now), self._is_late)
+    def _board(self, now: float) -> None:
+        """
+        Let a batch leave when this turn of the loop is over, if one may.
+
+        Not at once: who asks in the same turn, as the shelves of a page do, is to be on it. It costs nobody a turn, for
+        the task that carries a batch has its first one only then.
+        """
+        if self._is_boarding or not self._waiting:
+            return
+        loop = asyncio.get_running_loop()
+        if self._lane.may_carry(now):
+            self._is_boarding = True
+            # The batch owns its task: whoever asked may leave.
+            task = loop.create_task(self._depart())
+            self._carrying.add(task)
+            task.add_done_callback(self._carrying.discard)
+        elif self._look_again is None:
+            self._look_again = loop.call_later(max(0.0, self._lane.late_at - now), self._is_late)
 
     def _is_late(self) -> None:
         self._look_again = None
-        self._send_off(self._now())
+        self._board(self._now())
+
+    async def _depart(self) -> None:
+        self._is_boarding = False
+        now = self._now()
+        batch = self._boarded(self._lane.may_carry(now))
+        if not batch:
+            self._board(now)
+            return
+        ticket = self._lane.leave(now, len(batch))
+        self._on_leave(len(batch))
+        # Who found no room waits for this one to arrive, or to be late.
+        self._board(now)
+        await self._carry(batch, ticket)
+
+    def _boarded(self, most: int) -> list[_Waiter[Q, A]]:
+        """The first *most* who still wait for their answer; who has left is not carried."""
+        batch: list[_Waiter[Q, A]] = []
+        while self._waiting and len(batch) < most:
+            waiter = self._waiting.popleft()
+            if not waiter.answer.done():
+                batch.append(waiter)
+        return batch
 
     async def _carry(self, batch: Sequence[_Waiter[Q, A]], ticket: int) -> None:
         queries = [waiter.query for waiter in batch]
@@ -178,7 +201,7 @@ class Coalescer(Generic[Q, A]):
         # Before anything is read: the service works on the next batch while we look at this one.
         now = self._now()
         self._lane.arrived(now, ticket, answered=failed is None)
-        self._send_off(now)
+        self._board(now)
         try:
             if failed is None:
                 for waiter, answer in zip(batch, self._method.decode(queries, reply), strict=True):

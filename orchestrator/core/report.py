@@ -55,6 +55,14 @@ class Report:
         """Note that *name* did not contribute."""
         self.losses[name] = loss
 
+    def of_the_same_shopper(self, other: Report) -> None:
+        """Note what *other* noted of the shopper, who was read for both."""
+        self.watermark = other.watermark
+        if "user" in other.losses:
+            self.lost("user", other.losses["user"])
+        if "user" in other.stages_ms:
+            self.stages_ms["user"] = other.stages_ms["user"]
+
     def source(self, name: str, outcome: Kept[Retrieved] | Lost) -> None:
         """Note what source *name* answered, or why it did not."""
         took_ms = round(outcome.took_s * 1000, 3)

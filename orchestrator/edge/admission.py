@@ -59,7 +59,19 @@ class Plan:
 class Ticket:
     """One call that was let in, or refused: `rung` says which. Asked for its plan at most once, settled once."""
 
-    __slots__ = ("_admission", "_at", "_budget_s", "_is_typical", "_lag_s", "_slot", "_stamp_s", "_timeout_s", "rung")
+    __slots__ = (
+        "_admission",
+        "_at",
+        "_beside",
+        "_budget_s",
+        "_is_typical",
+        "_lag_s",
+        "_priority",
+        "_slot",
+        "_stamp_s",
+        "_timeout_s",
+        "rung",
+    )
 
     def __init__(
         self,
@@ -70,9 +82,12 @@ class Ticket:
         stamp_s: float | None,
         timeout_s: float | None,
         slot: Slot | None,
+        priority: Priority = Priority.CRITICAL,
     ) -> None:
         """*stamp_s*: seconds waited by the proxy's clock; *timeout_s*: what the header gives."""
         self.rung = rung
+        self._priority = priority
+        self._beside: list[Slot] = []
         self._admission = admission
         self._at = at
         self._lag_s = lag_s
@@ -85,8 +100,8 @@ class Ticket:
     def __repr__(self) -> str:
         return f"<Ticket {self.rung.name.lower()}, {'a slot' if self._slot else 'no slot'}>"
 
-    def plan(self, budget_ms: float | None) -> Plan:
-        """How to answer, now that the body's *budget_ms* is known, too."""
+    def plan(self, budget_ms: float | None, slates: int = 1) -> Plan:
+        """How to answer, now that the body's *budget_ms* is known, too, and how many *slates* it asks for."""
         given = [
             limit for limit in (self._timeout_s, None if budget_ms is None else budget_ms / 1000) if limit is not None
         ]
@@ -100,6 +115,13 @@ class Ticket:
         floor = Rung.POPULAR if is_cut else self.rung
         if floor is Rung.POPULAR:
             self._release()
+        elif slates > 1 and self._slot is not None:
+            beside = self._admission.widen(self._priority, slates - 1)
+            if beside is None:
+                self._release()
+                floor = Rung.STALE
+            else:
+                self._beside = beside
         self._budget_s = total_s
         return Plan(budget_s, queued_s, floor)
 
@@ -111,6 +133,9 @@ class Ticket:
         """The answer with *status* has been written; 0 when the caller had left before."""
         slot, now = self._slot, self._admission.now()
         self._slot = None
+        # One answer is one sample, however many slates are in it.
+        for other in self._beside:
+            other.release(now)
         if slot is None:
             return
         budget_s = self._budget_s
@@ -189,7 +214,25 @@ class Admission:
             self._metrics.shed.labels(priority.value).inc()
         else:
             self._metrics.admitted.labels(priority.value, rung.name.lower()).inc()
-        return Ticket(self, rung, now, lag.smoothed_s, stamp_s, timeout_s, slot)
+        return Ticket(self, rung, now, lag.smoothed_s, stamp_s, timeout_s, slot, priority)
+
+    def widen(self, priority: Priority, more: int) -> list[Slot] | None:
+        """
+        Places for *more* slates of a page that has one: it counts as that many calls, which is known when it is read.
+
+        None: with them more would be in flight than *priority* may have; it is then answered like a call without a
+        place. A page that has nobody beside it is never too wide: it counts as the whole limit.
+        """
+        limiter, now = self.limiter, self.now()
+        is_alone = limiter.in_flight <= 1
+        more = min(more, limiter.limit - 1)
+        places = [place for _ in range(more) if (place := limiter.try_acquire(now)) is not None]
+        share = limiter.in_flight / limiter.limit
+        if len(places) == more and (is_alone or admit(self._table, priority, share, 0.0) is Rung.FULL):
+            return places
+        for place in places:
+            place.release(now)
+        return None
 
     def is_overwhelmed(self, lag: Lag) -> bool:
         """Whether not even the cheap path of a critical call would be in time; events are refused then, too."""

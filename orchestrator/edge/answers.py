@@ -89,6 +89,13 @@ class SlateAnswer(Answer):
     took_ms: float
 
 
+class PageAnswer(Answer):
+    """A slate for each placement, in the order asked for; no item is in two of them."""
+
+    slates: list[SlateAnswer]
+    took_ms: float
+
+
 class RejectedEvent(Answer):
     """An event that was refused."""
 

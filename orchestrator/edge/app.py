@@ -1,8 +1,8 @@
 """
 The ASGI application: routes, problem documents, the one middleware, and a lifespan that starts the orchestrator.
 
-Calls of `routes.HOT` go past FastAPI, its layers and its router, which cost more than all that tutti does for a
-remembered slate; everything else, and the same addresses with another method, goes through them.
+Calls of `routes.HOT` and `shelves.HOT` go past FastAPI, its layers and its router, which cost more than all that tutti
+does for a remembered slate; everything else, and the same addresses with another method, goes through them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator import bootstrap
 from orchestrator.bootstrap import Running
-from orchestrator.edge import item_import, openapi, routes
+from orchestrator.edge import item_import, openapi, routes, shelves
 from orchestrator.edge.admission import Admission
 from orchestrator.edge.hot import Hot
 from orchestrator.edge.middleware import Edge, Gate
@@ -93,12 +93,13 @@ def create_app(settings: Settings, start: Start = bootstrap.run, admission: Admi
         "labels": labels,
         "gate": Gate(
             admission or Admission(settings, metrics),
-            slates=[route for route in known if route.endpoint in routes.SLATES],
+            slates=[route for route in known if route.endpoint in routes.SLATES | shelves.SLATES],
             events=[route for route in known if route.endpoint is routes.events],
         ),
     }
     app.add_middleware(Edge, **edge)
-    app.serve_hot(Edge(Hot(routes.HOT), **edge), routes.HOT)
+    hot = {**routes.HOT, **shelves.HOT}
+    app.serve_hot(Edge(Hot(hot), **edge), hot)
     app.openapi = cache(partial(openapi.document, settings.edge))  # type: ignore[method-assign]  # FastAPI's way
     return app
 

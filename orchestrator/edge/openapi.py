@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from orchestrator.core.shedding import Priority
-from orchestrator.edge import answers, item_import, items, operations, people, routes, schemas
+from orchestrator.edge import answers, item_import, items, operations, people, routes, schemas, shelves
 from orchestrator.edge.admission import PRIORITY, START, TIMEOUT
 from orchestrator.edge.problems import MEDIA_TYPE, Kind
 from orchestrator.settings import Edge
@@ -100,6 +100,26 @@ CALLS: dict[tuple[str, str], Call] = {
             (
                 "filtered",
                 {"placement": "home", "count": 6, "filter": {"price_min": 5, "price_max": 20, "in_stock": True}},
+            ),
+        ),
+    ),
+    ("/v1/pages", "post"): Call(
+        "Fill the shelves of a page",
+        answers.PageAnswer,
+        (*_BODY, *_SLATE),
+        parameters=_HEADERS,
+        body=schemas.PageRequest,
+        examples=(
+            (
+                "product page",
+                {
+                    "user_id": "12583",
+                    "placements": [
+                        {"placement": "item", "count": 8, "context": {"item_ids": ["85123A"]}},
+                        {"placement": "cart", "count": 4, "context": {"cart_item_ids": ["22423"]}},
+                        {"placement": "home", "count": 12, "diversity": "medium"},
+                    ],
+                },
             ),
         ),
     ),
@@ -211,6 +231,7 @@ CALLS: dict[tuple[str, str], Call] = {
 
 HANDLERS = {
     **routes.HANDLERS,
+    **shelves.HANDLERS,
     **item_import.HANDLERS,
     **items.HANDLERS,
     **people.HANDLERS,
@@ -277,7 +298,8 @@ def _schemas(limits: Edge) -> dict[str, Any]:
     in_order = sorted(models, key=lambda model: model.__name__)
     _, definitions = models_json_schema([(model, "validation") for model in in_order], ref_template=_REFERENCE)
     found: dict[str, Any] = definitions["$defs"]
-    found["RecommendationRequest"]["properties"]["count"]["maximum"] = limits.max_count
+    for shelf in ("RecommendationRequest", "Shelf"):
+        found[shelf]["properties"]["count"]["maximum"] = limits.max_count
     found["RankingRequest"]["properties"]["item_ids"]["maxItems"] = limits.max_ranking_items
     found["EventsRequest"]["properties"]["events"]["maxItems"] = limits.max_events
     return found

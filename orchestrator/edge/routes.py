@@ -55,10 +55,11 @@ def running_of(request: Request) -> Running:
     Raises:
         Problem: the application has not started.
     """
-    return _running_in(request.scope)
+    return running_in(request.scope)
 
 
-def _running_in(scope: Scope) -> Running:
+def running_in(scope: Scope) -> Running:
+    """See `running_of`."""
     running: Running | None = getattr(scope["app"].state, "running", None)
     if running is None:
         raise Problem(Kind.NOT_READY, "still starting", headers={"retry-after": str(RETRY_AFTER_S)})
@@ -72,7 +73,7 @@ async def recommendations(request: Request) -> Response:
 
 async def recommended(scope: Scope, receive: Receive) -> bytes:
     """The answer to POST /v1/recommendations."""
-    running = _running_in(scope)
+    running = running_in(scope)
     asked = check(schemas.RecommendationRequest, await read_document(scope, receive))
     resolver = Resolver(running.catalogue)
     query = recommendation_query(asked, resolver, running.settings.edge)
@@ -86,7 +87,7 @@ async def rankings(request: Request) -> Response:
 
 async def ranked(scope: Scope, receive: Receive) -> bytes:
     """The answer to POST /v1/rankings."""
-    running = _running_in(scope)
+    running = running_in(scope)
     asked = check(schemas.RankingRequest, await read_document(scope, receive))
     resolver = Resolver(running.catalogue)
     query = ranking_query(asked, resolver, running.settings.edge)
@@ -152,7 +153,7 @@ async def _about_an_item(
 
 
 async def _slate(scope: Scope, running: Running, query: Query, resolver: Resolver, budget_ms: float | None) -> bytes:
-    plan = _plan(scope, budget_ms)
+    plan = plan_of(scope, budget_ms)
     if not query.explain:
         slate = await running.pipeline.recommend(query, plan.budget_s, queued_s=plan.queued_s, floor=plan.floor)
         return _answer(scope, running, query, slate, resolver, None)
@@ -165,11 +166,12 @@ async def _slate(scope: Scope, running: Running, query: Query, resolver: Resolve
     return _answer(scope, running, query, slate, resolver, ranks_of(lists))
 
 
-def _plan(scope: Scope, budget_ms: float | None) -> Plan:
+def plan_of(scope: Scope, budget_ms: float | None, slates: int = 1) -> Plan:
+    """How the call of *scope* is to be answered; it asks for so many *slates*."""
     ticket = ticket_of(scope)
     if ticket is None:
         return Plan(None if budget_ms is None else budget_ms / 1000)
-    return ticket.plan(budget_ms)
+    return ticket.plan(budget_ms, slates)
 
 
 def _answer(
@@ -179,11 +181,11 @@ def _answer(
     exchange.stages_ms = slate.stages_ms
     if slate.from_cache and (ticket := ticket_of(scope)) is not None:
         ticket.remembered()
-    return slate_body(query, slate, _words(scope, running), resolver.missing, exchange.took_ms(), ranks)
+    return slate_body(query, slate, words_of(scope, running), resolver.missing, exchange.took_ms(), ranks)
 
 
-def _words(scope: Scope, running: Running) -> ItemWords:
-    """The process's own, made with the first answer."""
+def words_of(scope: Scope, running: Running) -> ItemWords:
+    """What answers say of items: the process's own, made with the first answer."""
     state = scope["app"].state
     words: ItemWords | None = getattr(state, "words", None)
     if words is None or words.catalogue is not running.catalogue:

@@ -43,25 +43,53 @@ def recommendation_query(request: schemas.RecommendationRequest, resolver: Resol
     Raises:
         BadFields: more items than the settings allow, or the page of a category without naming it.
     """
-    _at_most(limits.max_count, request.count, "count")
-    context = request.context
-    if request.placement == "category" and context.category is None:
+    return _shelf_query(request, request, resolver, limits, explain=request.explain)
+
+
+def page_queries(request: schemas.PageRequest, resolvers: Sequence[Resolver], limits: Edge) -> list[Query]:
+    """
+    The queries of POST /v1/pages, from the top.
+
+    Args:
+        resolvers: one a shelf, so that each says what of its own ids the shop does not have.
+
+    Raises:
+        BadFields: what `recommendation_query` raises, of every shelf that has it, with the shelf's place.
+    """
+    queries: list[Query] = []
+    errors: list[FieldError] = []
+    for at, (shelf, resolver) in enumerate(zip(request.placements, resolvers, strict=True)):
+        try:
+            queries.append(_shelf_query(shelf, request, resolver, limits, explain=request.explain))
+        except BadFields as bad:
+            errors += [FieldError(f"placements[{at}].{one.field}", one.message) for one in bad.errors]
+    if errors:
+        raise BadFields(errors)
+    return queries
+
+
+def _shelf_query(
+    shelf: schemas.Shelf, shopper: schemas.Shopper, resolver: Resolver, limits: Edge, *, explain: bool
+) -> Query:
+    _at_most(limits.max_count, shelf.count, "count")
+    context = shelf.context
+    if shelf.placement == "category" and context.category is None:
         raise BadFields([FieldError("context.category", "is required by the placement 'category'")])
     return Query(
         recommendation_id=new_id(),
-        placement=_PLACEMENTS[request.placement],
-        count=request.count,
-        user_id=request.user_id,
-        visitor_id=request.visitor_id,
-        session_id=request.session_id,
+        placement=_PLACEMENTS[shelf.placement],
+        count=shelf.count,
+        user_id=shopper.user_id,
+        visitor_id=shopper.visitor_id,
+        session_id=shopper.session_id,
         context_keys=resolver.keys(context.item_ids),
         cart_keys=resolver.keys(context.cart_item_ids),
         category=context.category,
         device=context.device,
-        filter=_filter(request.filter),
-        exclude_keys=resolver.keys(request.exclude_item_ids),
-        diversity=_DIVERSITIES[request.diversity],
-        explain=request.explain,
+        filter=_filter(shelf.filter),
+        exclude_keys=resolver.keys(shelf.exclude_item_ids),
+        diversity=_DIVERSITIES[shelf.diversity],
+        explain=explain,
     )
 
 

@@ -63,14 +63,8 @@ def as_pages(found: Sequence[Unit]) -> list[Unit]:
     pages = []
     for unit in found:
         shelves = [json.loads(body) for _, body in unit]
-        wanted = [{name: shelf[name] for name in ("placement", "count")} for shelf in shelves]
-        together = {"user_id": shelves[0]["user_id"], "placements": wanted}
-        context: dict[str, object] = {}
-        for shelf in shelves:
-            context |= shelf.get("context", {})
-        if context:
-            together["context"] = context
-        pages.append([[PAGES, _json(together)]])
+        placements = [{name: given for name, given in shelf.items() if name != "user_id"} for shelf in shelves]
+        pages.append([[PAGES, _json({"user_id": shelves[0]["user_id"], "placements": placements})]])
     return pages
 
 

@@ -136,6 +136,59 @@ def test_accepted_events_reach_the_event_log(system: System, an_item: str) -> No
     wait_until(logged, 20)
 
 
+def a_page(system: System, user: str, item: str, **about: object) -> dict:
+    shelves = [
+        {"placement": "item", "count": 8, "context": {"item_ids": [item]}},
+        {"placement": "cart", "count": 6, "context": {"cart_item_ids": [item]}},
+        {"placement": "home", "count": 12, "diversity": "low"},
+    ]
+    answer = system.post("/v1/pages", {"user_id": user, "placements": shelves, **about})
+    assert answer.status == 200, answer.body
+    page = answer.json()
+    assert [len(slate["items"]) for slate in page["slates"]] == [8, 6, 12]
+    shown = [one["id"] for slate in page["slates"] for one in slate["items"]]
+    assert len(set(shown)) == len(shown)
+    return page
+
+
+def qualities(page: dict) -> list[str]:
+    return [slate["quality"]["level"] for slate in page["slates"]]
+
+
+def test_the_shelves_of_a_page_are_full_and_show_no_item_twice(
+    system: System, shoppers: list[str], an_item: str
+) -> None:
+    page = a_page(system, shoppers[1], an_item, explain=True)
+
+    assert qualities(page) == ["full"] * 3
+    assert len({slate["recommendation_id"] for slate in page["slates"]}) == 3
+    assert all(one["reason"]["ranks"] for one in page["slates"][2]["items"] if one["sources"] != ["popular"])
+
+
+def test_a_page_is_remembered_until_the_shopper_does_something(
+    system: System, shoppers: list[str], an_item: str
+) -> None:
+    user = shoppers[1]
+    wait_until(lambda: qualities(a_page(system, user, an_item)) == ["full"] * 3, 10)
+    wait_until(lambda: all(slate["quality"]["from_cache"] for slate in a_page(system, user, an_item)["slates"]), 10)
+    event = {"event_id": uuid.uuid4().hex, "event_type": "view", "item_id": an_item, "user_id": user}
+    accepted = system.post("/v1/events", {"events": [event]}).json()
+
+    page = a_page(system, user, an_item)
+
+    assert not any(slate["quality"]["from_cache"] for slate in page["slates"])
+    assert {slate["watermark"] for slate in page["slates"]} == {accepted["watermark"]}
+
+
+def test_a_page_of_which_a_model_hangs_is_full_and_says_what_is_missing(
+    system: System, shoppers: list[str], an_item: str
+) -> None:
+    with hung(system, shoppers[1], "content_based"):
+        page = a_page(system, shoppers[1], an_item, explain=True)
+
+    assert all("content_based" in slate["quality"]["degraded"] for slate in page["slates"])
+
+
 def test_an_item_page_shows_what_is_similar_and_never_the_item_itself(system: System, an_item: str) -> None:
     answer = system.get(f"/v1/items/{an_item}/similar?count=8")
 

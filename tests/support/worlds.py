@@ -30,7 +30,8 @@ from orchestrator.core.model import Loss, Query, Slate
 from orchestrator.core.rules import Rulebook
 from orchestrator.core.selection import POPULAR
 from orchestrator.guard import Guard
-from orchestrator.pipeline import Collaborators, Pipeline
+from orchestrator.page import Pages
+from orchestrator.pipeline import Collaborators
 from orchestrator.ports import SlateLog
 from orchestrator.telemetry import new_metrics
 from tests.support.builders import PURCHASE, VIEW, an_event
@@ -121,7 +122,7 @@ class World:
         self.catalogue = a_catalogue(self.sold_out)
         self.pipeline = self.another_process()
 
-    def another_process(self, seed: int = 7) -> Pipeline:
+    def another_process(self, seed: int = 7) -> Pages:
         """A pipeline beside this world's, on the same store and services."""
         parts = Collaborators(
             sources=(self.distant[CF], self.distant[CB]),
@@ -137,7 +138,7 @@ class World:
             rulebook=lambda: self.rulebook,
             slate_log=self.slate_log,
         )
-        return Pipeline(self.settings, parts, "settings-1")
+        return Pages(self.settings, parts, "settings-1")
 
     def __getitem__(self, name: str) -> Distant:
         return self.distant[name]

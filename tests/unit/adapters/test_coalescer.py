@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from orchestrator.adapters.coalescer import Alone, Coalescer
-from orchestrator.core.coalescing import Lane
+from orchestrator.core.coalescing import Lane, LanePolicy
 from orchestrator.core.model import Loss
 from orchestrator.ports import DependencyError
 from tests.support.virtual_clock import monotonic
@@ -71,9 +71,11 @@ async def turns(n=5):
 
 
 async def asking(coalescer, *queries, timeout_s=TIMEOUT_S):
-    """Tasks that ask, all of them under way."""
-    tasks = [asyncio.ensure_future(coalescer.ask(query, timeout_s)) for query in queries]
-    await turns()
+    """Tasks that ask one after the other, all of them under way."""
+    tasks = []
+    for query in queries:
+        tasks.append(asyncio.ensure_future(coalescer.ask(query, timeout_s)))
+        await turns()
     return tasks
 
 
@@ -88,6 +90,52 @@ async def test_when_nothing_is_in_flight_a_query_leaves_at_once(coalescer, metho
 
     assert method.batches == [[1]]
     method.let_go()
+
+
+async def test_what_is_asked_in_one_turn_of_the_loop_leaves_together(coalescer, method):
+    tasks = [asyncio.ensure_future(coalescer.ask(query, TIMEOUT_S)) for query in (1, 2, 3)]
+    await turns()
+
+    assert method.batches == [[1, 2, 3]]
+    method.let_go()
+    assert await asyncio.gather(*tasks) == [2, 4, 6]
+
+
+async def test_a_query_is_on_its_way_one_turn_after_it_was_asked(coalescer, method):
+    task = asyncio.ensure_future(coalescer.ask(1, TIMEOUT_S))
+    await turns(1)
+    assert method.batches == []
+
+    await turns(1)
+
+    assert method.batches == [[1]]
+    method.let_go()
+    assert await task == 2
+
+
+async def test_who_finds_no_room_in_a_batch_leaves_when_it_arrives(method):
+    coalescer = Coalescer(method, Lane(LanePolicy(most=2)), now=monotonic)
+    tasks = [asyncio.ensure_future(coalescer.ask(query, TIMEOUT_S)) for query in (1, 2, 3)]
+    await turns()
+
+    assert method.batches == [[1, 2]]
+    method.let_go()
+    await turns()
+    assert method.batches == [[1, 2], [3]]
+    method.let_go()
+    assert await asyncio.gather(*tasks) == [2, 4, 6]
+
+
+async def test_when_all_who_asked_left_before_the_turn_was_over_no_call_is_made(coalescer, method):
+    task = asyncio.ensure_future(coalescer.ask(1, TIMEOUT_S))
+    await turns(1)
+    task.cancel()
+    await turns()
+    (other,) = await asking(coalescer, 2)
+
+    assert method.batches == [[2]]
+    method.let_go()
+    assert await other == 4
 
 
 async def test_what_is_asked_while_a_batch_is_in_flight_leaves_together_when_it_arrives(coalescer, method):

@@ -4,7 +4,7 @@ Twins behind the edge: a shop of ten items, a pipeline that remembers what it wa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from orchestrator.core.lag import Lag
 from orchestrator.core.model import Event, Level, Loss, Query, Rung, Slate, SlateItem, SourceReport, StageList
 from orchestrator.edge.admission import Admission
 from orchestrator.edge.app import create_app
+from orchestrator.page import Shelf
 from orchestrator.ports import DependencyError, People
 from orchestrator.telemetry import metrics
 
@@ -49,6 +50,7 @@ class PipelineTwin:
     """Answers with the wanted keys in reverse, or the first `count` items; remembers what it was asked, and how."""
 
     queries: list[Query] = field(default_factory=list)
+    pages: list[list[Query]] = field(default_factory=list)
     budgets: list[float | None] = field(default_factory=list)
     queued: list[float] = field(default_factory=list)
     floors: list[Rung] = field(default_factory=list)
@@ -86,7 +88,7 @@ class PipelineTwin:
         )
 
     async def traced(
-        self, query: Query, budget_s: float, *, queued_s: float = 0.0, floor: Rung = Rung.FULL
+        self, query: Query, budget_s: float | None, *, queued_s: float = 0.0, floor: Rung = Rung.FULL
     ) -> tuple[Slate, list[StageList]]:
         slate = await self.recommend(query, budget_s, queued_s=queued_s, floor=floor)
         keys = np.asarray([item.key for item in slate.items], np.int32)
@@ -95,6 +97,18 @@ class PipelineTwin:
             StageList("fused", keys, np.zeros(len(keys))),
         ]
         return slate, lists
+
+    async def page(
+        self,
+        queries: Sequence[Query],
+        budget_s: float | None = None,
+        *,
+        queued_s: float = 0.0,
+        floor: Rung = Rung.FULL,
+    ) -> list[Shelf]:
+        self.pages.append(list(queries))
+        answers = [await self.traced(query, budget_s, queued_s=queued_s, floor=floor) for query in queries]
+        return [Shelf(query, slate, lists) for query, (slate, lists) in zip(queries, answers, strict=True)]
 
 
 @dataclass

@@ -12,13 +12,16 @@ CALLS = [
     ("/v1/recommendations", {"placement": "item", "context": {"item_ids": ["gone"]}}),
     ("/v1/rankings", {"item_ids": ["item-3", "gone", "item-1"]}),
     ("/v1/rankings", {}),
+    ("/v1/pages", {"placements": [{"placement": "home", "count": 2}, {"placement": "cart", "count": 1}]}),
+    ("/v1/pages", {"placements": []}),
 ]
 
 DRAWN = ("recommendation_id", "request_id", "took_ms")
 
 
 def without_chance(body):
-    return {name: value for name, value in body.items() if name not in DRAWN}
+    kept = {name: value for name, value in body.items() if name not in DRAWN}
+    return kept | {"slates": [without_chance(slate) for slate in kept.get("slates", [])]}
 
 
 @pytest.fixture
