@@ -23,7 +23,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from orchestrator.core.model import RUNG_NAMES, Query, Slate
 
 LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0)
-"""The promise (0.1 s) and the stage caps (0.035) are edges, so that a share under them can be read exactly."""
+"""The promise (0.1 s) and the cap of re-ranking (0.05) are edges, so that a share under them can be read exactly."""
 
 LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.07, 0.1, 0.25, 0.5, 1.0)
 """Every threshold of admission is an edge."""
