@@ -43,6 +43,12 @@ PROGRESS_EVERY_S = 1.0
 """Judged: as often as a person wants to see that it goes on."""
 
 
+PATIENCE_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0, 5.0, 5.0)
+"""Pauses before the same lines are sent to a store again that did not answer; then the import ends. Judged: half a
+minute is a restart of Redis or a machine that is busy with something else; of a million items nobody wants to send
+nine hundred thousand again for that. Whoever waits for a single item is told at once."""
+
+
 @dataclass(slots=True)
 class Import:
     """What became of the lines so far."""
@@ -142,7 +148,18 @@ async def _steps(running: Running, request: Request, done: Import) -> AsyncItera
 
 
 async def _store(running: Running, wishes: list[Wish], done: Import) -> None:
-    await changed(running, wishes)
+    """
+    Raises:
+        Problem: the store did not answer, however often it was asked. Lines that were taken are taken again unchanged.
+    """
+    for pause_s in (*PATIENCE_S, None):
+        try:
+            await changed(running, wishes)
+            break
+        except Problem:
+            if pause_s is None:
+                raise
+            await asyncio.sleep(pause_s)
     done.accepted += len(wishes)
 
 
