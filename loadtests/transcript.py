@@ -21,6 +21,9 @@ import httpx
 
 ANSWER_WITHIN_S = 10.0
 
+ATTEMPTS = 5
+"""A slate that had lost the shopper says so and claims nothing of them; it is asked for again so often."""
+
 Json = dict[str, Any]
 
 
@@ -36,24 +39,29 @@ class Teller:
     def slate(self, title: str, **who: str) -> Json:
         """The home shelf of somebody, beside the one before it."""
         asked = {"placement": "home", "count": self.count, **who}
-        answer = self.ask("POST", "/v1/recommendations", asked)
+        answer, n_asked = self.ask("POST", "/v1/recommendations", asked), 1
+        while "user" in answer["quality"]["degraded"] and n_asked < ATTEMPTS:
+            answer, n_asked = self.ask("POST", "/v1/recommendations", asked), n_asked + 1
         items = answer["items"]
         print(f"\n### {title}\n")
         quality = answer["quality"]
         by = " and ".join(f"`{name}: {one}`" for name, one in who.items())
-        cached = ", remembered" if quality["from_cache"] else ""
+        without = f" (without {', '.join(quality['degraded'])})" if quality["degraded"] else ""
+        how = ", remembered" if quality["from_cache"] else ""
+        how += f", asked for {n_asked} times" if n_asked > 1 else ""
         watermark = "none" if answer["watermark"] is None else answer["watermark"]
-        print(f"By {by}: level `{quality['level']}`{cached}, watermark {watermark}, {answer['took_ms']:.1f} ms.")
+        level = f"level `{quality['level']}`{without}{how}"
+        print(f"By {by}: {level}, watermark {watermark}, {answer['took_ms']:.1f} ms.")
         print("\n| | was | | category | proposed by |\n|---|---|---|---|---|")
         for item in items:
             said, was = item["properties"], self.last.get(item["id"])
-            before = "new" if was is None else str(was)
+            before = "" if not self.last else "new" if was is None else str(was)
             sources = ", ".join(item["sources"])
             print(f"| {item['rank']} | {before} | {said.get('title')} | {said.get('category')} | {sources} |")
         if self.last:
             came = sum(item["id"] not in self.last for item in items)
             stayed = sum(self.last.get(item["id"]) == item["rank"] for item in items)
-            print(f"\n{came} of {len(items)} were not there before, {stayed} are in the place they had.")
+            print(f"\nOf {len(items)} items {came} were not there before, and {stayed} are in the place they had.")
         self.last = {item["id"]: item["rank"] for item in items}
         return answer
 
