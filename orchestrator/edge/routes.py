@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from orchestrator.bootstrap import Running
-from orchestrator.core.model import Event, Level, Query, Slate
+from orchestrator.core.model import Event, Level, Placement, Query, Slate
 from orchestrator.edge import schemas
 from orchestrator.edge.admission import Plan, ticket_of
 from orchestrator.edge.encode import ItemWords, Ranks, ranks_of, slate_body
@@ -28,15 +28,8 @@ from orchestrator.edge.exchange import exchange_of
 from orchestrator.edge.parse import check, check_parameters, read_document, read_json
 from orchestrator.edge.problems import BadFields, FieldError, Kind, Problem
 from orchestrator.edge.receive_events import Rejected, judge
-from orchestrator.edge.translate import (
-    Resolver,
-    bought_together_query,
-    ranking_query,
-    recommendation_query,
-    similar_query,
-)
+from orchestrator.edge.translate import Resolver, item_query, ranking_query, recommendation_query
 from orchestrator.ports import DependencyError
-from orchestrator.settings import Edge
 from orchestrator.telemetry import metrics, summarise
 
 JSON = "application/json"
@@ -99,12 +92,12 @@ async def ranked(scope: Scope, receive: Receive) -> bytes:
 
 async def similar(request: Request) -> Response:
     """Items like this one, and for a known shopper the likelier of them first."""
-    return await _about_an_item(request, similar_query)
+    return await _about_an_item(request, Placement.ITEM)
 
 
 async def bought_together(request: Request) -> Response:
     """What goes into the basket with this item: complements, not its likes."""
-    return await _about_an_item(request, bought_together_query)
+    return await _about_an_item(request, Placement.CART)
 
 
 async def events(request: Request) -> Response:
@@ -137,9 +130,7 @@ async def events(request: Request) -> Response:
     return Response(orjson.dumps(answer), 202, media_type=JSON)
 
 
-async def _about_an_item(
-    request: Request, query_of: Callable[[int, schemas.SimilarParameters, Edge], Query]
-) -> Response:
+async def _about_an_item(request: Request, placement: Placement) -> Response:
     running = running_of(request)
     asked = check_parameters(request, schemas.SimilarParameters, frozenset({"count"}))
     item_id: str = request.path_params["item_id"]
@@ -147,7 +138,7 @@ async def _about_an_item(
     if key is None or not running.catalogue.is_listed(key):
         error = FieldError("item_id", "no such item in this shop")
         raise Problem(Kind.UNKNOWN_ITEM, f"no item with id {item_id[: schemas.MAX_ID]!r}", [error])
-    query = query_of(key, asked, running.settings.edge)
+    query = item_query(placement, key, asked, running.settings.edge)
     body = await _slate(request.scope, running, query, Resolver(running.catalogue), None)
     return Response(body, media_type=JSON)
 

@@ -123,41 +123,26 @@ def ranking_query(request: schemas.RankingRequest, resolver: Resolver, limits: E
     )
 
 
-def similar_query(key: int, parameters: schemas.SimilarParameters, limits: Edge) -> Query:
+def item_query(placement: Placement, key: int, parameters: schemas.SimilarParameters, limits: Edge) -> Query:
     """
-    The query of GET /v1/items/{item_id}/similar.
+    The query of GET /v1/items/{item_id}/similar (an item's page) and /bought-together (a basket with it alone in it).
+
+    What is like the item answers the first; of a basket the weights are those learnt from baskets, for what goes with
+    it.
 
     Raises:
         BadFields: more items than the settings allow.
     """
     _at_most(limits.max_count, parameters.count, "count")
+    is_basket = placement is Placement.CART
     return Query(
         recommendation_id=new_id(),
-        placement=Placement.ITEM,
+        placement=placement,
         count=parameters.count,
         user_id=parameters.user_id,
         visitor_id=parameters.visitor_id,
-        context_keys=(key,),
-    )
-
-
-def bought_together_query(key: int, parameters: schemas.SimilarParameters, limits: Edge) -> Query:
-    """
-    The query of GET /v1/items/{item_id}/bought-together: a basket with this item alone in it.
-
-    What is like the item answers `similar`; here the weights are those learnt from baskets, for what goes with it.
-
-    Raises:
-        BadFields: more items than the settings allow.
-    """
-    _at_most(limits.max_count, parameters.count, "count")
-    return Query(
-        recommendation_id=new_id(),
-        placement=Placement.CART,
-        count=parameters.count,
-        user_id=parameters.user_id,
-        visitor_id=parameters.visitor_id,
-        cart_keys=(key,),
+        context_keys=() if is_basket else (key,),
+        cart_keys=(key,) if is_basket else (),
     )
 
 

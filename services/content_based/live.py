@@ -90,7 +90,7 @@ class LiveIndex:
         """*encoder*: None for an artefact without one, which then stays as it was trained."""
         self._trained, self._encoder = trained, encoder
         self._trained_rows = trained.rows_of(np.arange(n_items))
-        self._is_full = False
+        self._is_full_told = False
         self.begin_anew()
         if encoder is not None:
             # Now, and not when the first new item waits for it: the first time costs more than all that follow.
@@ -100,6 +100,8 @@ class LiveIndex:
         """Forget all changes."""
         d = self._trained.vectors.shape[1]
         self._added, self._keys, self._n_added = np.empty((0, d), np.float32), np.empty(0, np.int32), 0
+        # Rows that were added and mean nothing any more.
+        self._n_stale = 0
         self._row_of = self._trained_rows.copy()
         self._alive = np.ones(len(self._trained), np.bool_)
         self._publish()
@@ -110,10 +112,16 @@ class LiveIndex:
             return
         ceiling = len(self._row_of) + MAX_LEAP
         last = {state.key: state.document for state in states if 0 <= state.key < ceiling}
+        if not self._has_room():
+            # An import of a million: whom there is no room for is not encoded, which is most of what an item costs.
+            n_before = len(last)
+            last = {key: document for key, document in last.items() if self._has_row(key)}
+            self._tell_full(n_before > len(last))
         if not last:
             return
         if (size := max(last) + 1) > len(self._row_of):
-            behind = np.full(size - len(self._row_of), -1, np.int64)
+            # A quarter more, so that items that come one by one do not copy everything one by one.
+            behind = np.full(size + size // 4 - len(self._row_of), -1, np.int64)
             self._row_of = np.concatenate([self._row_of, behind])
         else:
             # The last edition's is being read.
@@ -127,7 +135,14 @@ class LiveIndex:
             self._put(key, vector)
         self._publish()
 
+    def _has_room(self) -> bool:
+        return self._n_added < MAX_ADDED or self._n_stale > 0
+
+    def _has_row(self, key: int) -> bool:
+        return self._trained_row(key) >= 0 or (key < len(self._row_of) and bool(self._row_of[key] >= 0))
+
     def _drop(self, key: int) -> None:
+        self._n_stale += bool(self._row_of[key] >= len(self._trained))
         self._row_of[key] = -1
         if (row := self._trained_row(key)) >= 0:
             self._alive[row] = False
@@ -135,6 +150,7 @@ class LiveIndex:
     def _put(self, key: int, vector: Float32) -> None:
         row = self._trained_row(key)
         if row >= 0 and float(self._trained.vectors[row] @ vector) >= SAME_ABOVE:
+            self._drop(key)
             self._row_of[key], self._alive[row] = row, True
             return
         if not vector.any():
@@ -155,17 +171,21 @@ class LiveIndex:
         return int(self._trained_rows[key]) if key < len(self._trained_rows) else -1
 
     def _packed(self) -> bool:
-        """Whether leaving out rows that were replaced made room; told once when it did not."""
-        current = self._current()
-        if current.all():
-            if not self._is_full:
-                log.error("no_room_for_new_items", added=MAX_ADDED, advice="train")
-            self._is_full = True
+        """Whether leaving out rows that were replaced made room."""
+        if not self._n_stale:
+            self._tell_full(True)
             return False
+        current = self._current()
         added, keys = self._added[: self._n_added][current], self._keys[: self._n_added][current]
         self._added, self._keys, self._n_added = added, keys, len(keys)
         self._row_of[keys] = len(self._trained) + np.arange(len(keys))
+        self._n_stale = 0
         return True
+
+    def _tell_full(self, is_full: bool) -> None:
+        if is_full and not self._is_full_told:
+            log.error("no_room_for_new_items", added=MAX_ADDED, advice="train")
+            self._is_full_told = True
 
     def _current(self) -> NDArray[np.bool_]:
         rows = len(self._trained) + np.arange(self._n_added)

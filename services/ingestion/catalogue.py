@@ -50,6 +50,11 @@ READ_AT_ONCE = 5_000
 KEYS_A_SCRIPT = 100
 """Derived: a script holds Redis' one thread; some 10 µs a key, so that others wait 1 ms."""
 
+KEYS_REST = 3.0
+"""Giving keys rests for this many times as long as it took. Derived: the vocabulary is written whole, half a second at
+a million ids, so an import of a million must not have it written every few thousand; it takes a quarter of a core at
+most, and a new item alone waits for nothing."""
+
 FLUSH_S = 5.0
 """As events: longer loses nothing, since the hash has it."""
 
@@ -115,6 +120,9 @@ class CatalogueFollower:
         # Everything up to here is written or in the buffer.
         self._position = 0
         self._is_anew = False
+        # New items, in the order in which they came, and from when on they may be given keys.
+        self._keyless: dict[str, None] = {}
+        self._keys_at = 0.0
         self.keys_given = 0
         self.changes_written = 0
 
@@ -155,12 +163,16 @@ class CatalogueFollower:
                 states.append(entry.state)
             self._last = entry_id
         await self._take(states)
+        if time.monotonic() >= self._keys_at:
+            await self._give_keys()
         self._position = continuity.version
         if self._buffer and time.monotonic() - self._oldest_at >= self._flush_s:
             await self._flush()
 
     async def _next(self) -> Sequence[tuple[bytes, dict[bytes, bytes]]]:
-        found: Any = await self._client.xread({STREAM: self._last}, count=READ_AT_ONCE, block=int(BLOCK_S * 1000))
+        due_s = max(self._keys_at - time.monotonic(), 0.001) if self._keyless else BLOCK_S
+        block_ms = max(1, int(min(due_s, BLOCK_S) * 1000))
+        found: Any = await self._client.xread({STREAM: self._last}, count=READ_AT_ONCE, block=block_ms)
         # redis-py answers [[stream, entries]] with protocol 2 and {stream: [entries]} with protocol 3.
         if isinstance(found, dict):
             return [entry for parts in found.values() for part in parts for entry in part]
@@ -176,7 +188,7 @@ class CatalogueFollower:
         if self._is_anew or version < written:
             # Redis has forgotten, and numbers from 1 again: what it has now is newer than all that is written.
             written = 0
-        self._buffer, self._position = [], written
+        self._buffer, self._position, self._keyless = [], written, {}
         states: list[ItemState] = []
         async for item_id, held in self._client.hscan_iter(ITEMS, count=500):
             try:
@@ -191,6 +203,7 @@ class CatalogueFollower:
                 await self._flush()
                 states = []
         await self._take(states)
+        await self._give_keys()
         self._continuity, self._last = Continuity(version), newest[0][0] if newest else b"0-0"
         self._position, self._is_anew = version, False
         await self._flush()
@@ -198,22 +211,26 @@ class CatalogueFollower:
     async def _take(self, states: Sequence[ItemState]) -> None:
         if not states:
             return
-        await self._give_keys([state.item_id for state in states if state.key == NO_KEY and state.document is not None])
+        self._keyless |= {one.item_id: None for one in states if one.key == NO_KEY and one.document is not None}
         if not self._buffer:
             self._oldest_at = time.monotonic()
         self._buffer += states
         if len(self._buffer) >= READ_AT_ONCE:
             await self._flush()
 
-    async def _give_keys(self, item_ids: Sequence[str]) -> None:
-        if not item_ids:
+    async def _give_keys(self) -> None:
+        """Keys for all who wait for one."""
+        if not self._keyless:
             return
-        given = list((await asyncio.to_thread(self._keys.of, item_ids)).items())
+        began_at = time.monotonic()
+        given = list((await asyncio.to_thread(self._keys.of, list(self._keyless))).items())
         async with self._client.pipeline(transaction=False) as pipe:
             for start in range(0, len(given), KEYS_A_SCRIPT):
                 flat = [part for pair in given[start : start + KEYS_A_SCRIPT] for part in pair]
                 pipe.eval(GIVE_KEYS, 2, ITEMS, STREAM, STREAM_MAX_LENGTH, *flat)
             await pipe.execute()
+        self._keyless = {}
+        self._keys_at = time.monotonic() + KEYS_REST * (time.monotonic() - began_at)
         self.keys_given += len(given)
         self._log.info("keys given", items=len(given))
 

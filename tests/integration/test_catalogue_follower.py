@@ -10,6 +10,7 @@ from orchestrator.adapters.redis_items import RedisItems
 from protos import catalogue_log, vocabulary
 from protos.catalogue import STREAM, Wish
 from services.chassis.telemetry import start_logging
+from services.ingestion import catalogue
 from services.ingestion.catalogue import CatalogueFollower, CatalogueLog
 from services.ingestion.consume import connect
 from services.ingestion.keys import Keys
@@ -88,6 +89,25 @@ async def test_an_item_keeps_its_key_through_every_change(redis_url, client, dat
 
     assert await key_of(items, "toy") == 2
     assert vocabulary.read(data / vocabulary.FILE_NAME) == ["mug", "pot", "toy"]
+
+
+# The vocabulary is written whole, so an import of a million items wrote it every few thousand.
+async def test_giving_keys_rests_in_proportion_and_what_waits_is_written_all_the_same(
+    redis_url, client, data, monkeypatch
+):
+    monkeypatch.setattr(catalogue, "KEYS_REST", 1e9)
+    items = RedisItems(client)
+    async with following(redis_url, data) as follower:
+        await items.change([Wish("toy", {"title": "Toy"})])
+        await until(lambda: is_given(items, "toy"))
+        await items.change([Wish("cap", {"title": "Cap"}), Wish("hat", {"title": "Hat"})])
+        await until(lambda: {row["item_id"] for row in logged(data)} == {"toy", "cap", "hat"})
+    assert [await key_of(items, one) for one in ("cap", "hat")] == [-1, -1]
+    assert follower.keys_given == 1
+
+    async with following(redis_url, data):
+        await until(lambda: is_given(items, "hat"))
+    assert [await key_of(items, one) for one in ("cap", "hat")] == [3, 4]
 
 
 async def test_training_and_ingestion_never_give_one_key_twice(data):

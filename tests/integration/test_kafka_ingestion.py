@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from typer.testing import CliRunner
 
 from protos import redactions
 from protos.history import REDACTIONS
@@ -21,11 +22,14 @@ from services.ingestion.kafka_stream import KafkaStream, Topic, ask_topic, commi
 from services.ingestion.kafka_tail import KafkaTail
 from services.ingestion.lag import look
 from services.ingestion.streams import StreamAway, connect
+from services.ingestion.verbs import ingest
 from services.training import live_views
+from services.training import vocabulary as training_vocabulary
 from tests.support import kafka
 from tests.support.ingestion import QUICK, Died, logged_ids, until
 from tests.support.ports import free_port
-from tests.unit.ingestion.test_known_events import VIEWS
+from tests.support.small_shop import tastes, write_shop
+from tests.unit.ingestion.test_known_events import LAST, VIEWS
 
 pytestmark = pytest.mark.integration
 
@@ -309,3 +313,55 @@ async def test_a_topic_that_cannot_be_asked_is_one_error_of_the_broker():
     with pytest.raises(StreamAway, match="Kafka"):
         await watch.look(None)
     await watch.close()
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A shop whose features are kept, without a model."""
+    data = write_shop(tmp_path / "shop", tastes(users=6, items=8, days=120, each=6))
+    training_vocabulary.maintain(data)
+    (data / "features").mkdir()
+    live_views.save(data, "tutti", VIEWS)
+    return data
+
+
+def where(redis_url, topic, data):
+    return ["--data", str(data), "--redis", redis_url, "--kafka", topic.bootstrap_servers, "--topic", topic.name]
+
+
+def test_tutti_ingest_status_asks_the_topic_that_was_named(redis_url, topic, tmp_path):
+    put(topic, an_event("a"), an_event("b"))
+
+    answer = CliRunner().invoke(ingest, ["status", *where(redis_url, topic, tmp_path)])
+
+    assert answer.exit_code == 0, answer.output
+    assert "2 to be written; oldest" in answer.output
+    assert "2 entries in Kafka" in answer.output
+
+
+def test_tutti_ingest_replay_reads_the_topic_as_far_as_it_goes(redis_url, topic, shop):
+    at = LAST.isoformat()
+    put(topic, an_event("a", "u1", item_id="i1", timestamp=at), an_event("b", "new", item_id="i2", timestamp=at))
+
+    answer = CliRunner().invoke(ingest, ["replay", "--from", "2100-01-01", *where(redis_url, topic, shop)])
+
+    assert answer.exit_code == 0, answer.output
+    assert "4 rows of features" in answer.output, "of two people and two items"
+
+
+@pytest.mark.parametrize("verb", [["status"], ["replay", "--from", "2100-01-01"]])
+def test_a_broker_that_does_not_answer_is_one_sentence(redis_url, shop, verb):
+    absent = Topic(f"127.0.0.1:{free_port()}", "events")
+
+    answer = CliRunner().invoke(ingest, [*verb, *where(redis_url, absent, shop)])
+
+    assert answer.exit_code == 1
+    assert "Kafka" in answer.output
+    assert "Traceback" not in answer.output
+
+
+def test_a_broker_without_a_topic_is_refused(redis_url, tmp_path):
+    answer = CliRunner().invoke(ingest, ["status", "--redis", redis_url, "--kafka", "127.0.0.1:1"])
+
+    assert answer.exit_code == 1
+    assert "--kafka and --topic go together" in answer.output

@@ -11,7 +11,7 @@ import redis
 from protos.feast_layout import EntityPlan, ReadPlan, ViewPlan
 from protos.live_features import CHANGES, entry
 from protos.tutti.v1.feast_value_pb2 import FeastTimestamp, FeastValue
-from services.chassis.item_matrix import SLICE, ItemMatrix
+from services.chassis.item_matrix import HEAR_AFTER, SLICE, ItemMatrix
 
 ITEM = EntityPlan("shop", "item_id", "STRING", (ViewPlan("catalogue", 0, (("price", "FLOAT"), ("brand", "STRING"))),))
 PLAN = ReadPlan("s", EntityPlan("shop", "user_id", "STRING", ()), ITEM)
@@ -103,6 +103,27 @@ def test_a_refresh_reads_in_slices_pauses_between_them_and_is_seen_whole():
     assert store.asked == [SLICE, SLICE, SLICE, 7]
     assert seen_at_pauses == [0, 0, 0]
     assert follower.seen == {n: (float(n), "a") for n in range(n_items)}
+
+
+# An event waited for all items to be read: 4.5 s of 50,000, every minute.
+def test_what_changes_while_everything_is_read_is_seen_before_the_end():
+    store, seen_at_pauses = StoreTwin(), []
+    n_items = 3 * HEAR_AFTER * SLICE
+
+    def pause(_):
+        seen_at_pauses.append(follower.seen.get(0))
+        if len(seen_at_pauses) == 1:
+            store.holds("i0", 5.0, "b")
+            store.names("i0")
+
+    matrix, follower = a_matrix(store, n_items, pause=pause)
+
+    matrix.refresh()
+
+    assert seen_at_pauses.index((5.0, "b")) == HEAR_AFTER
+    assert len(seen_at_pauses) == 3 * HEAR_AFTER - 1
+    assert store.asked.count(1) == 1, "and not again when everything was read"
+    assert matrix._changed(0.1) == []
 
 
 def test_a_refresh_tells_only_what_became_another():

@@ -134,6 +134,28 @@ async def test_progress_is_told_line_by_line_when_asked_for(client, monkeypatch)
     assert "took_ms" in told[-1]
 
 
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr(item_import, "PATIENCE_S", (0.0, 0.0))
+
+
+# A Redis that did not answer for two seconds ended an import of a million items after 42,000.
+async def test_a_store_that_does_not_answer_for_a_moment_is_asked_again(client, items, monkeypatch):
+    change, asked = MemoryItems.change, []
+
+    async def fails_twice(self, wishes):
+        asked.append(len(wishes))
+        self.fail_with = Loss.UNAVAILABLE if len(asked) in (2, 3) else None
+        return await change(self, wishes)
+
+    monkeypatch.setattr(MemoryItems, "change", fails_twice)
+
+    answer = await send(client, lines(*({"item_id": f"n{i}", "title": "N"} for i in range(CHUNK_LINES + 1))))
+
+    assert answer.json()["accepted"] == CHUNK_LINES + 1
+    assert asked == [CHUNK_LINES, 1, 1, 1]
+
+
 async def test_a_store_that_fails_is_told_with_what_was_taken(client, items, refused, monkeypatch):
     body = lines(*({"item_id": f"n{i}", "title": "N"} for i in range(CHUNK_LINES + 1)))
     change = MemoryItems.change

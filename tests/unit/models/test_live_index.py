@@ -137,6 +137,30 @@ def test_rows_that_were_replaced_make_room_and_a_full_index_takes_no_more(conten
     assert N_ITEMS + 3 not in proposed
 
 
+# An import of a million items kept the service busy with encoding nine hundred thousand it had no room for.
+def test_a_full_index_encodes_whom_it_has_and_nobody_else(content, monkeypatch):
+    monkeypatch.setattr(lives, "MAX_ADDED", 2)
+    content.live.take([state(N_ITEMS, MUG), state(N_ITEMS + 1, MUG)])
+    encoder, asked = content.live._encoder, []
+
+    class Counting:
+        def vectors(self, described):
+            asked.append(len(described.titles))
+            return encoder.vectors(described)
+
+    monkeypatch.setattr(content.live, "_encoder", Counting())
+    content.live.take([state(N_ITEMS + n, MUG) for n in range(2, 50)])
+    assert asked == []
+
+    content.live.take([state(N_ITEMS, None), state(N_ITEMS + 50, MUG)])
+    content.live.take([state(N_ITEMS + 51, MUG)])
+
+    assert asked == [0, 1]
+    proposed = found(content, [0, 2, 4])
+    assert N_ITEMS + 51 in proposed, "there is room again"
+    assert N_ITEMS not in proposed
+
+
 def test_all_can_be_forgotten(content):
     before = found(content, [0, 2, 4])
     content.live.take([state(N_ITEMS, MUG), state(0, None)])
