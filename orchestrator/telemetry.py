@@ -6,6 +6,7 @@ Label values come from small closed sets (route, status class, stage, source, lo
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -14,7 +15,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 import prometheus_client
@@ -208,7 +209,7 @@ def configure_logging(level: str, form: str) -> None:
     processors: list[structlog.typing.Processor]
     factory: Callable[..., structlog.typing.WrappedLogger]
     if form == "json":
-        processors, factory = [JsonLine()], structlog.BytesLoggerFactory()
+        processors, factory = [JsonLine()], TurnLogger
     else:
         processors = [
             structlog.processors.add_log_level,
@@ -248,6 +249,44 @@ class JsonLine:
             self._second, self._said = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         event["timestamp"] = f"{self._said}.{int((now - second) * 1e6):06d}Z"
         return _as_json(event)
+
+
+class TurnLogger:
+    """
+    Writes lines to standard output, those of one turn of the event loop together: a write for each costs as much as all
+    else about the line. A warning, or what comes where no loop runs, is written at once with all before it, so that
+    only the news of a turn in which the process is killed can be lost, and never their order.
+    """
+
+    def __init__(self, *_: Any, out: BinaryIO | None = None) -> None:
+        """structlog's arguments say nothing here. *out*: None is standard output."""
+        self._out = out or sys.stdout.buffer
+        self._lines: list[bytes] = []
+
+    def info(self, line: bytes) -> None:
+        """At the end of this turn."""
+        if not self._lines:
+            try:
+                asyncio.get_running_loop().call_soon(self._write)
+            except RuntimeError:
+                self.warning(line)
+                return
+        self._lines.append(line)
+
+    debug = info
+
+    def warning(self, line: bytes) -> None:
+        """Now."""
+        self._lines.append(line)
+        self._write()
+
+    error = critical = exception = fatal = warn = msg = warning
+
+    def _write(self) -> None:
+        lines, self._lines = self._lines, []
+        if lines:
+            self._out.write(b"\n".join(lines) + b"\n")
+            self._out.flush()
 
 
 def _as_json(event: structlog.typing.EventDict) -> bytes:

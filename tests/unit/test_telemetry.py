@@ -1,11 +1,13 @@
 """Metrics by their labels, and log lines as JSON."""
 
+import asyncio
+import io
 import json
 
 import prometheus_client
 import pytest
 
-from orchestrator.telemetry import LATENCY_BUCKETS_S, JsonLine, new_metrics
+from orchestrator.telemetry import LATENCY_BUCKETS_S, JsonLine, TurnLogger, new_metrics
 
 
 def test_a_child_is_the_same_by_place_and_by_name():
@@ -98,3 +100,60 @@ def test_an_error_is_told_with_its_trace():
     assert found["level"] == "error"
     assert "ValueError: no such thing" in found["exception"]
     assert "exc_info" not in found
+
+
+class Out(io.BytesIO):
+    """Remembers what each write brought."""
+
+    def __init__(self):
+        super().__init__()
+        self.writes = []
+
+    def write(self, data):
+        self.writes.append(bytes(data))
+        return super().write(data)
+
+
+async def test_lines_of_one_turn_are_one_write_at_its_end():
+    out = Out()
+    logger = TurnLogger(out=out)
+
+    logger.info(b"first")
+    logger.info(b"second")
+    before = list(out.writes)
+    await asyncio.sleep(0)
+    logger.info(b"third")
+    await asyncio.sleep(0)
+
+    assert (before, out.writes) == ([], [b"first\nsecond\n", b"third\n"])
+
+
+async def test_a_warning_is_written_at_once_behind_what_came_before():
+    out = Out()
+    logger = TurnLogger(out=out)
+
+    logger.info(b"first")
+    logger.error(b"second")
+    before = list(out.writes)
+    await asyncio.sleep(0)
+
+    assert before == out.writes == [b"first\nsecond\n"]
+
+
+def test_without_a_loop_a_line_is_written_at_once():
+    out = Out()
+
+    TurnLogger(out=out).info(b"line")
+
+    assert out.writes == [b"line\n"]
+
+
+def test_every_method_that_structlog_calls_writes_the_line():
+    out = Out()
+    logger = TurnLogger(out=out)
+
+    for method in ("debug", "info", "warning", "warn", "error", "exception", "critical", "fatal", "msg"):
+        getattr(logger, method)(method.encode())
+
+    assert out.getvalue().split() == [w.strip() for w in out.writes]
+    assert len(out.writes) == 9
