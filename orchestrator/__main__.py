@@ -21,6 +21,7 @@ import uvicorn
 from orchestrator import settings as tree
 from orchestrator.bootstrap import NotReady, Running, run
 from orchestrator.edge.app import create_app
+from orchestrator.edge.one_write import OneWrite
 from orchestrator.edge.server import DrainingServer
 from orchestrator.supervisor.ports import BACKLOG
 from orchestrator.telemetry import configure_logging
@@ -81,6 +82,7 @@ def main() -> int:
         date_header=False,
         # Nobody here asks who calls or how; the layer that would find it out is left away.
         proxy_headers=False,
+        http=OneWrite,
     )
     sockets = None if arguments.fd is None else [socket.socket(fileno=arguments.fd), own_socket(arguments.admin)]
     server = DrainingServer(config, settings.edge.drain_ms / 1000, on_drain, is_shared=sockets is not None)

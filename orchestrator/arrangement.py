@@ -226,6 +226,10 @@ class Arrangement:
         if query.only_keys:
             return slate
         in_force = self.in_force(query)
+        is_plain = not in_force.reaches and query.filter.is_empty and query.placement is not Placement.CATEGORY
+        # Most hits: nothing but the stock has a say, and nothing is sold out.
+        if is_plain and not slate.pool and len(items) >= query.count and self._catalogue.are_in_stock(keys_of(items)):
+            return slate
         visible = self.terms(query, _NOBODY, in_force).visible
         # Which rules are about the shopper is only known once they are read: none of these takes an item away.
         asked = self._allowed(query) if in_force.ask_the_shopper else visible

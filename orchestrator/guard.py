@@ -143,8 +143,10 @@ class Guard:
         if isinstance(first, Loss):
             return self._lost(dependency, first, started)
         ends_at = started + timeout_s
+        # With one replica there is nobody to race.
+        attempted = self._attempted(known, first, make_call, grace_s) if known.policy.replicas < 2 else None
         try:
-            value = await self._raced(known, first, make_call, ends_at, grace_s)
+            value = await (attempted or self._raced(known, first, make_call, ends_at, grace_s))
         except _NobodyThere as failed:
             return await self._retried(known, failed, make_call, started, ends_at, grace_s)
         except _LostAttempt as failed:
@@ -325,6 +327,8 @@ async def _within(timeout_s: float, awaitable: Awaitable[T]) -> T:
     there gets its turn. Under load this is the difference between a slow cache hit and computing a slate for nothing.
     """
     loop = asyncio.get_running_loop()
+    if type(awaitable) is asyncio.Future:
+        return await _answered(loop, timeout_s, awaitable)
     call = asyncio.ensure_future(awaitable)
     # What asyncio.wait does, for half of its time: four of these are awaited in every request.
     over: asyncio.Future[None] = loop.create_future()
@@ -351,3 +355,25 @@ async def _within(timeout_s: float, awaitable: Awaitable[T]) -> T:
     # One turn to be told; a call that will not listen is left behind rather than waited for.
     await asyncio.wait({call}, timeout=0)
     raise TimeoutError
+
+
+async def _answered(loop: asyncio.AbstractEventLoop, timeout_s: float, answer: asyncio.Future[T]) -> T:
+    """
+    The same of a bare future that nobody else waits for: no task has to be ended, and nothing is left behind.
+
+    So a look-up in the cache costs a timer and no task, no second future and no turn of the loop besides.
+    """
+    timer = loop.call_later(timeout_s, _give_up, loop, answer, LATE_TURNS)
+    try:
+        return await answer
+    finally:
+        timer.cancel()
+
+
+def _give_up(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[T], turns: int) -> None:
+    if answer.done():
+        return
+    if turns:
+        loop.call_soon(_give_up, loop, answer, turns - 1)
+    else:
+        answer.set_exception(TimeoutError())

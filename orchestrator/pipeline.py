@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 
 from orchestrator.arrangement import Arrangement, Terms
+from orchestrator.backstop import Backstop
 from orchestrator.core import slate_cache
 from orchestrator.core.deadline import Deadline
 from orchestrator.core.filters import eligible, forbidden_keys
@@ -134,7 +135,7 @@ class Pipeline:
         report = Report(rung=self.rung)
         try:
             # Every stage keeps to its slice, so this never fires; a stage that does not is a bug, and counted as one.
-            async with asyncio.timeout(deadline.remaining(started) + BACKSTOP_S):
+            with Backstop(deadline.remaining(started) + BACKSTOP_S):
                 slate = await self._answer(query, deadline, report, floor)
         except TimeoutError:
             self._parts.metrics.backstops.inc()

@@ -11,7 +11,7 @@ says what every implementation must do and runs it on adapter and twin alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from orchestrator.core.likeness import Marks
@@ -89,7 +89,7 @@ class SlateCache(Protocol):
     forgets it too, and its holder can then write no more.
     """
 
-    async def get(self, subject: str, field: str, timeout_s: float) -> Found:
+    def get(self, subject: str, field: str, timeout_s: float) -> Awaitable[Found]:
         """What there is and the shopper's watermark. Bytes that cannot be read are no entry, and are deleted."""
 
     async def put(self, subject: str, field: str, entry: Entry, lease: str | None = None) -> bool:
@@ -211,6 +211,12 @@ class Catalogue(Protocol):
 
     def facts(self, keys: Int32) -> Facts:
         """Availability, price, category of *keys*."""
+
+    def are_in_stock(self, keys: Int32) -> bool:
+        """Whether each of *keys* may be shown, as far as that goes; what every remembered slate is asked."""
+
+    def changed_since(self, n_changes: int) -> Sequence[int] | None:
+        """Keys of the items that have changed since there were *n_changes*; None: more than are remembered."""
 
     def kinds(self, keys: Int32) -> Int32:
         """(n, 3) codes of category, brand and parent of *keys*, -1 where unknown: what caps count."""

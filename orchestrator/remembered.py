@@ -16,7 +16,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from contextvars import Context
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from orchestrator.adapters.single_flight import Grounded, SingleFlight
@@ -24,8 +24,9 @@ from orchestrator.core import slate_cache
 from orchestrator.core.backoff import Backoff
 from orchestrator.core.deadline import Deadline
 from orchestrator.core.limiter import LimiterPolicy
-from orchestrator.core.model import Kept, Level, Lost, Query, Rung, Slate, SourceReport
+from orchestrator.core.model import Kept, Level, Lost, Query, Rung, Slate
 from orchestrator.core.report import Report
+from orchestrator.core.values import value
 from orchestrator.guard import Guard
 from orchestrator.ports import DependencyError, SlateCache
 from orchestrator.settings import Settings
@@ -65,7 +66,7 @@ class Key(NamedTuple):
     watermark: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Recalled:
     """
     What the look-up brought.
@@ -162,10 +163,8 @@ class Remembered:
         shown = self._still_shown(query, slate)
         if shown is None:
             return None
-        sources = tuple([SourceReport(one.name, "cached", 0.0, one.candidates, one.kept) for one in slate.sources])
-        stages = tuple(report.stages_ms.items())
         rung = Rung.STALE if level is Level.STALE else slate.rung
-        return replace(shown, level=level, sources=sources, stages_ms=stages, from_cache=True, rung=rung)
+        return shown.recalled(level, rung, tuple(report.stages_ms.items()))
 
     # Between them: one computation for all who ask the same at once.
 

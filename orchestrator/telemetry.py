@@ -6,19 +6,21 @@ Label values come from small closed sets (route, status class, stage, source, lo
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
 
 import orjson
 import prometheus_client
 import structlog
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics import MetricWrapperBase
 
 from orchestrator.core.model import RUNG_NAMES, Query, Slate
 
@@ -35,6 +37,8 @@ class _Labelled:
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._found: dict[tuple[Any, ...], Any] = {}
         super().__init__(*arguments, **options)
+        # A child, or without labels: it has a value of its own.
+        self._is_one = bool(self._labelvalues) or not self._labelnames  # type: ignore[attr-defined]
 
     def labels(self, *values: Any, **named: Any) -> Any:
         """The child with these values, in the order of the labels' names, or by name."""
@@ -51,15 +55,10 @@ class Counter(_Labelled, prometheus_client.Counter):
 
     def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
         """Count; of what cannot be counted, the library says why."""
-        if amount < 0 or exemplar is not None or not _is_one(self):
+        if amount < 0 or exemplar is not None or not self._is_one:
             super().inc(amount, exemplar)
         else:
             self._value.inc(amount)
-
-
-def _is_one(metric: MetricWrapperBase) -> bool:
-    """Whether *metric* has a value of its own: it is a child, or it has no labels."""
-    return bool(metric._labelvalues) or not metric._labelnames
 
 
 class Gauge(_Labelled, prometheus_client.Gauge):
@@ -71,7 +70,7 @@ class Histogram(_Labelled, prometheus_client.Histogram):
 
     def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
         """Put *amount* into its bucket: the first whose bound is not below it."""
-        if exemplar is not None or not _is_one(self):
+        if exemplar is not None or not self._is_one:
             super().observe(amount, exemplar)
         else:
             self._sum.inc(amount)
@@ -207,32 +206,95 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("orchestrator")
 
 def configure_logging(level: str, form: str) -> None:
     """Structured lines on stdout: JSON for machines, text for people. Called once a process."""
-    renderer: structlog.typing.Processor
+    processors: list[structlog.typing.Processor]
     factory: Callable[..., structlog.typing.WrappedLogger]
     if form == "json":
-        renderer, factory = structlog.processors.JSONRenderer(_as_json), structlog.BytesLoggerFactory()
+        processors, factory = [JsonLine()], TurnLogger
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
-        factory = structlog.PrintLoggerFactory()
-    structlog.configure(
-        processors=[
+        processors = [
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            renderer,
-        ],
+            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty()),
+        ]
+        factory = structlog.PrintLoggerFactory()
+    structlog.configure(
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=factory,
         cache_logger_on_first_use=True,
     )
 
 
-def _as_json(event: dict[str, Any], default: Callable[[Any], Any], **_: Any) -> bytes:
+class JsonLine:
+    """
+    structlog's level, time, trace and JSON in one step: every request leaves a line, and four steps took twice as long.
+
+    wall: seconds since the epoch.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+        self._second, self._said = -1, ""
+
+    def __call__(self, logger: Any, method: str, event: structlog.typing.EventDict) -> bytes:
+        """The line's JSON."""
+        if "exc_info" in event:
+            structlog.processors.format_exc_info(logger, method, event)
+        structlog.processors.add_log_level(logger, method, event)
+        now = self._wall()
+        second = int(now)
+        if second != self._second:
+            # A date is worked out once a second, and not for each of a thousand lines of it.
+            self._second, self._said = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        event["timestamp"] = f"{self._said}.{int((now - second) * 1e6):06d}Z"
+        return _as_json(event)
+
+
+class TurnLogger:
+    """
+    Writes lines to standard output, those of one turn of the event loop together: a write for each costs as much as all
+    else about the line. A warning, or what comes where no loop runs, is written at once with all before it, so that
+    only the news of a turn in which the process is killed can be lost, and never their order.
+    """
+
+    def __init__(self, *_: Any, out: BinaryIO | None = None) -> None:
+        """structlog's arguments say nothing here. *out*: None is standard output."""
+        self._out = out or sys.stdout.buffer
+        self._lines: list[bytes] = []
+
+    def info(self, line: bytes) -> None:
+        """At the end of this turn."""
+        if not self._lines:
+            try:
+                asyncio.get_running_loop().call_soon(self._write)
+            except RuntimeError:
+                self.warning(line)
+                return
+        self._lines.append(line)
+
+    debug = info
+
+    def warning(self, line: bytes) -> None:
+        """Now."""
+        self._lines.append(line)
+        self._write()
+
+    error = critical = exception = fatal = warn = msg = warning
+
+    def _write(self) -> None:
+        lines, self._lines = self._lines, []
+        if lines:
+            self._out.write(b"\n".join(lines) + b"\n")
+            self._out.flush()
+
+
+def _as_json(event: structlog.typing.EventDict) -> bytes:
     """A line's JSON. orjson takes a fifth of the time and not everything: half a character, integers beyond 64 bits."""
     try:
-        return orjson.dumps(event, default)
+        return orjson.dumps(event, repr)
     except TypeError:
-        return json.dumps(event, default=default).encode()
+        return json.dumps(event, default=repr).encode()
 
 
 def summarise(query: Query, slate: Slate, took_s: float, to: Metrics) -> None:

@@ -20,6 +20,7 @@ from orchestrator.adapters.redis_events import PRELUDE, STREAM
 from orchestrator.adapters.redis_slates import LEASE, decode
 from orchestrator.core.model import Loss
 from orchestrator.core.people import MAX_VISITORS, Deed, Erased, Held, HeldSlate, Merged
+from orchestrator.core.report import keys_of
 from orchestrator.ports import DependencyError
 from orchestrator.settings import Retention
 from protos.feast_layout import EntityPlan, ReadPlan
@@ -198,7 +199,7 @@ def _deeds(entries: Sequence[bytes]) -> tuple[Deed, ...]:
 def _slates(fields: dict[bytes, bytes]) -> tuple[HeldSlate, ...]:
     entries = [decode(stored) for name, stored in fields.items() if not name.startswith(LEASE)]
     slates = [entry.slate for entry in entries if entry is not None]
-    held = [HeldSlate(slate.created_at, tuple(item.key for item in slate.items)) for slate in slates]
+    held = [HeldSlate(slate.created_at, tuple(keys_of(slate.items).tolist())) for slate in slates]
     return tuple(sorted(held, key=lambda slate: slate.made_at))
 
 

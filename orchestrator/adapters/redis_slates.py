@@ -8,24 +8,33 @@ not a key beside it: an event and the erasure of a shopper delete one key and so
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
+import struct
+import zlib
 from collections.abc import Sequence
-from dataclasses import fields
-from itertools import starmap
-from typing import Any
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from typing import Any, TypeVar
 
 import hiredis
+import numpy as np
 import orjson
 
 from orchestrator.adapters.redis_client import counted
-from orchestrator.adapters.redis_pipeline import RedisPipeline, command
-from orchestrator.core.model import Level, Loss, Slate, SlateItem, SourceReport
+from orchestrator.adapters.redis_pipeline import Read, RedisPipeline, as_they_came, command
+from orchestrator.core.model import Level, Loss, Rung, Slate, SlateItem
+from orchestrator.core.report import keys_of
 from orchestrator.core.slate_cache import LEASE_S, Entry, Found
+from orchestrator.core.unread import Unread, UnreadSlots, said_by
+from orchestrator.core.wording import read_pairs, read_slots, read_sources, say_pairs, say_slots, say_sources
 from orchestrator.ports import DependencyError
 from protos.history import slates_key, watermark_key
 
-FORMAT = 3
+T = TypeVar("T")
+
+FORMAT = 4
 """Version of the stored bytes. A reader that finds another one misses; nothing is migrated."""
 
 LEASE = b"lease:"
@@ -87,21 +96,30 @@ class RedisSlates:
     def __init__(self, pipeline: RedisPipeline) -> None:
         self._pipeline = pipeline
 
-    async def get(self, subject: str, field: str, timeout_s: float) -> Found:
+    def get(self, subject: str, field: str, timeout_s: float) -> asyncio.Future[Found]:
         """See the port. Raises DependencyError when Redis does not answer."""
-        reads = command(b"HGET", slates_key(subject), field.encode()) + command(b"GET", watermark_key(subject))
-        stored, reply = await self._ask(reads, 2)
-        watermark = counted(reply)
-        if stored is None:
-            return Found(None, watermark)
-        entry = decode(stored)
-        if entry is None:
-            # What it would have told is lost either way; failing to delete it must not lose the request more.
-            with contextlib.suppress(DependencyError):
-                await self._run(FORGET, subject, field.encode(), stored)
-            return Found(None, watermark)
-        # A slate being computed while an event arrives is stored after the event emptied the hash.
-        return Found(entry if entry.slate.watermark == watermark else None, watermark)
+        name = field.encode()
+        reads = command(b"HGET", slates_key(subject), name) + command(b"GET", watermark_key(subject))
+
+        def found(replies: list[Any] | ConnectionError) -> Found:
+            stored, reply = _read(replies)
+            watermark = counted(reply)
+            if stored is None:
+                return Found(None, watermark)
+            entry = decode(stored)
+            if entry is None:
+                self._forget(subject, name, stored)
+                return Found(None, watermark)
+            # A slate being computed while an event arrives is stored after the event emptied the hash.
+            return Found(entry if entry.slate.watermark == watermark else None, watermark)
+
+        return self._asked(reads, 2, found)
+
+    def _forget(self, subject: str, field: bytes, stored: bytes) -> None:
+        """Delete what cannot be read. Nobody waits: what it would have told is lost either way."""
+        forget = command(b"EVAL", FORGET.encode(), b"1", slates_key(subject), field, stored)
+        with contextlib.suppress(ConnectionError):
+            self._pipeline.asked(forget, 1, lambda _: None)
 
     async def put(self, subject: str, field: str, entry: Entry, lease: str | None = None) -> bool:
         """See the port. Raises DependencyError when Redis does not answer."""
@@ -126,77 +144,115 @@ class RedisSlates:
         return bool(answer)
 
     async def _ask(self, commands: bytes, n_replies: int) -> list[Any]:
+        return await self._asked(commands, n_replies, _read)
+
+    def _asked(self, commands: bytes, n_replies: int, read: Read[T]) -> asyncio.Future[T]:
         try:
-            return await self._pipeline.ask(commands, n_replies)
-        except (ConnectionError, OSError) as error:
-            raise DependencyError(Loss.UNAVAILABLE, str(error)) from error
-        except hiredis.HiredisError as error:
-            raise DependencyError(Loss.REFUSED, str(error)) from error
+            return self._pipeline.asked(commands, n_replies, read)
+        except ConnectionError as error:
+            # Raised by who awaits it, as whatever else goes wrong.
+            failed: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+            failed.set_exception(_translated(error))
+            return failed
+
+
+def _read(replies: list[Any] | ConnectionError) -> list[Any]:
+    """The replies; raises DependencyError for what stands instead of them."""
+    try:
+        return as_they_came(replies)
+    except (ConnectionError, hiredis.HiredisError) as error:
+        raise _translated(error) from error
+
+
+def _translated(error: ConnectionError | hiredis.HiredisError) -> DependencyError:
+    loss = Loss.UNAVAILABLE if isinstance(error, ConnectionError) else Loss.REFUSED
+    return DependencyError(loss, str(error))
 
 
 def encode(entry: Entry) -> bytes:
-    """The entry as versioned JSON; slots by column, which is quicker to read and half as long as by row."""
-    slate = {name: getattr(entry.slate, name) for name in _AS_IT_IS}
-    slate["level"] = entry.slate.level.value
-    slate["losses"] = [[name, loss.value] for name, loss in entry.slate.losses]
-    slate["items"], slate["pool"] = _columns(entry.slate.items), _columns(entry.slate.pool)
-    moments = {"fresh": entry.fresh_until, "stale": entry.stale_until, "kept": entry.kept_until}
-    return orjson.dumps({"v": FORMAT, **moments, "delta": entry.delta_s, "slate": slate})
+    """
+    The entry as versioned bytes: a head, keys, and behind them what answers will say, as text (`core.wording`).
+
+    A hit is served as this text; who wants the slots themselves reads them from it (`core.unread`).
+    """
+    slate = entry.slate
+    items, pool, sources = _said(slate.items), _said(slate.pool), said_by(slate.sources, say_sources)
+    versions, removed = said_by(slate.model_versions, say_pairs), said_by(slate.removed, say_pairs)
+    made_as, seldom = slate.made_as.encode(), _say_seldom(slate)
+    numbers = _NUMBERS.pack(
+        entry.fresh_until,
+        entry.stale_until,
+        entry.kept_until,
+        entry.delta_s,
+        slate.created_at,
+        slate.watermark,
+        _LEVELS.index(slate.level),
+        slate.rung,
+        len(slate.items),
+        len(slate.pool),
+        *map(len, (items, pool, sources, versions, removed, made_as, seldom)),
+    )
+    keys = np.concatenate([keys_of(slate.items), keys_of(slate.pool)]).astype(_KEY).tobytes()
+    body = b"".join((numbers, keys, items, pool, sources, versions, removed, made_as, seldom))
+    return _MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
 
 
 def decode(stored: bytes) -> Entry | None:
-    """The entry, or None when the bytes are not one of this version."""
-    try:
-        raw = orjson.loads(stored)
-        if raw["v"] != FORMAT:
-            return None
-        fresh, stale, kept = float(raw["fresh"]), float(raw["stale"]), float(raw["kept"])
-        return Entry(_slate(raw["slate"]), fresh, stale, kept, float(raw["delta"]))
-    except (orjson.JSONDecodeError, LookupError, TypeError, ValueError):
+    """The entry, or None when the bytes are not one of this version, or not as they were written."""
+    if stored[:4] != _MAGIC or len(stored) < _BODY_AT + _NUMBERS.size:
         return None
-
-
-_AS_IT_IS = [field.name for field in fields(Slate) if field.name not in ("items", "pool", "touched", "level", "losses")]
-
-
-def _columns(items: Sequence[SlateItem]) -> dict[str, Any]:
-    proposers: dict[tuple[str, ...], int] = {}
-    found_by = [proposers.setdefault(item.sources, len(proposers)) for item in items]
-    return {
-        "keys": [item.key for item in items],
-        "scores": [item.score for item in items],
-        "found_by": found_by,
-        "proposers": list(proposers),
-        "propensities": [item.propensity for item in items],
-    }
-
-
-def _slate(raw: dict[str, Any]) -> Slate:
-    return Slate(
-        items=_items(raw["items"]),
-        level=Level(raw["level"]),
-        sources=tuple([SourceReport(**source) for source in raw["sources"]]),
-        degraded=tuple(raw["degraded"]),
-        losses=tuple([(name, Loss(loss)) for name, loss in raw["losses"]]),
-        model_versions=tuple([(name, version) for name, version in raw["model_versions"]]),
-        watermark=int(raw["watermark"]),
-        created_at=raw["created_at"],
-        removed=tuple([(name, n) for name, n in raw["removed"]]),
-        stages_ms=tuple([(name, ms) for name, ms in raw["stages_ms"]]),
-        pinned=tuple(map(int, raw["pinned"])),
-        pool=_items(raw["pool"]),
-        made_as=str(raw["made_as"]),
+    # The text is read later or never, so that whether it can be is settled here.
+    if zlib.crc32(stored[_BODY_AT:]).to_bytes(4, "little") != stored[4:_BODY_AT]:
+        return None
+    numbers = _NUMBERS.unpack_from(stored, _BODY_AT)
+    fresh, stale, kept, delta, created_at, watermark, level, rung, n_items, n_pool = numbers[:10]
+    keys = np.frombuffer(stored, _KEY, n_items + n_pool, _BODY_AT + _NUMBERS.size)
+    ends = list(accumulate(numbers[10:], initial=_BODY_AT + _NUMBERS.size + keys.nbytes))
+    items, pool, sources, versions, removed, made_as, seldom = [stored[begin:end] for begin, end in pairwise(ends)]
+    slate = Slate(
+        items=UnreadSlots(items, keys[:n_items], read_slots) if n_items else (),
+        level=_LEVELS[level],
+        sources=Unread(sources, read_sources),
+        degraded=(),
+        losses=(),
+        model_versions=Unread(versions, read_pairs),
+        watermark=watermark,
+        created_at=created_at,
+        removed=Unread(removed, read_pairs),
+        rung=_RUNGS[rung],
+        pool=UnreadSlots(pool, keys[n_items:], read_slots) if n_pool else (),
+        made_as=made_as.decode(),
     )
+    return Entry(_with_seldom(slate, seldom) if seldom else slate, fresh, stale, kept, delta)
 
 
-def _items(raw: dict[str, Any]) -> tuple[SlateItem, ...]:
-    """Slots. Keys index arrays and scores are compared, so neither is taken for what it is not."""
-    keys = raw["keys"]
-    if not keys:
-        return ()
-    if set(map(type, keys)) != {int} or min(keys) < 0 or max(keys) >= 2**31:
-        raise ValueError(f"item keys are int32 from 0; found {keys!r:.80}")
-    proposers = [tuple(names) for names in raw["proposers"]]
-    found_by = [proposers[number] for number in raw["found_by"]]
-    columns = zip(keys, map(float, raw["scores"]), found_by, map(float, raw["propensities"]), strict=True)
-    return tuple(starmap(SlateItem, columns))
+_MAGIC, _BODY_AT = b"tts%c" % FORMAT, 8
+_NUMBERS = struct.Struct("<5dq2B2H7I")
+"""Four moments and the time it took, when it was made; watermark; level, rung; slots, pool; lengths of seven texts."""
+
+_KEY = np.dtype("<i4")
+_LEVELS = tuple(Level)
+_RUNGS = tuple(Rung)
+
+
+def _said(items: Sequence[SlateItem]) -> bytes:
+    return said_by(items, say_slots) if items else b""
+
+
+def _say_seldom(slate: Slate) -> bytes:
+    """As JSON, what hardly any remembered slate has; nothing where this one has none of it."""
+    if not (slate.degraded or slate.losses or slate.pinned or slate.stages_ms):
+        return b""
+    losses = [(name, loss.value) for name, loss in slate.losses]
+    return orjson.dumps([slate.degraded, losses, slate.pinned, slate.stages_ms])
+
+
+def _with_seldom(slate: Slate, said: bytes) -> Slate:
+    degraded, losses, pinned, stages_ms = orjson.loads(said)
+    return replace(
+        slate,
+        degraded=tuple(degraded),
+        losses=tuple([(name, Loss(loss)) for name, loss in losses]),
+        pinned=tuple(pinned),
+        stages_ms=tuple([(name, ms) for name, ms in stages_ms]),
+    )

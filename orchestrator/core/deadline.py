@@ -7,14 +7,14 @@ resilience specification §1.1 (docs/adr/0004-one-absolute-deadline.md).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from orchestrator.core.values import value
 
 MIN_USEFUL_S = 0.002
 """No call is started with less: a gRPC timer has a granularity of 1 ms and a healthy call takes 0.5 ms or more, so
 a shorter one only makes load. Derived from the resilience specification's measurements of grpcio 1.85.1."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Deadline:
     """
     The moment (monotonic seconds) by which the answer must be ready to be written.

@@ -10,7 +10,8 @@ Admission looks at the turn, too, but only at one that calls themselves made lon
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+from orchestrator.core.values import value
 
 SMOOTHING = 0.2
 """Weight of the newest beat. Derived from the thresholds of admission: one stall of 150 ms gives 30 ms, below the 35 at
@@ -20,7 +21,7 @@ WORST_OF_S = 1.0
 """Resilience specification §1.6: the maximum of the last second."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Lag:
     """
     Seconds the loop is late.

@@ -16,6 +16,8 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.core.values import value
+
 Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -81,7 +83,7 @@ _STATUS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Kept(Generic[T]):
     """A stage's contribution arrived."""
 
@@ -89,7 +91,7 @@ class Kept(Generic[T]):
     took_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Lost:
     """A stage's contribution is missing, and why."""
 
@@ -122,7 +124,7 @@ ANYTHING = ItemFilter()
 """The filter of who gives none."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Query:
     """
     Who asks, where and in what context; items are interned keys, ids were resolved at the edge.
@@ -358,7 +360,7 @@ class SlateItem(NamedTuple):
     propensity: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SourceReport:
     """What one source did for this slate."""
 
@@ -369,7 +371,7 @@ class SourceReport:
     kept: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Slate:
     """
     The ordered answer, with everything a caller, a log line or a trace wants to know of how it came.
@@ -383,24 +385,47 @@ class Slate:
     pool       who may be exchanged for an unpinned slot when chance has a say; empty where it has none
     touched    key → what moved, pinned or lowered that item: names of rules, `fatigue`; only of an explained slate
     made_as    recommendation id of the request it was re-ranked for, in whoever's answer it stands; "" where none was
+
+    What a stored slate is long of is `unread` text until somebody looks.
     """
 
-    items: tuple[SlateItem, ...]
+    items: Sequence[SlateItem]
     level: Level
-    sources: tuple[SourceReport, ...]
+    sources: Sequence[SourceReport]
     degraded: tuple[str, ...]
     losses: tuple[tuple[str, Loss], ...]
-    model_versions: tuple[tuple[str, str], ...]
+    model_versions: Sequence[tuple[str, str]]
     watermark: int
     created_at: float
-    removed: tuple[tuple[str, int], ...] = ()
+    removed: Sequence[tuple[str, int]] = ()
     stages_ms: tuple[tuple[str, float], ...] = ()
     from_cache: bool = False
     rung: Rung = Rung.FULL
     pinned: tuple[int, ...] = ()
-    pool: tuple[SlateItem, ...] = ()
+    pool: Sequence[SlateItem] = ()
     touched: tuple[tuple[int, tuple[str, ...]], ...] = ()
     made_as: str = ""
+
+    def recalled(self, level: Level, rung: Rung, stages_ms: tuple[tuple[str, float], ...]) -> Slate:
+        """The same, served from memory now. What `replace` would do, for a third of its time: once for every hit."""
+        return Slate(
+            items=self.items,
+            level=level,
+            sources=self.sources,
+            degraded=self.degraded,
+            losses=self.losses,
+            model_versions=self.model_versions,
+            watermark=self.watermark,
+            created_at=self.created_at,
+            removed=self.removed,
+            stages_ms=stages_ms,
+            from_cache=True,
+            rung=rung,
+            pinned=self.pinned,
+            pool=self.pool,
+            touched=self.touched,
+            made_as=self.made_as,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ The one mutable value of a request: stages add to it, `slate` turns it into the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +27,7 @@ from orchestrator.core.model import (
     StageList,
 )
 from orchestrator.core.selection import IMPERSONAL, Selected
+from orchestrator.core.unread import UnreadSlots
 
 
 @dataclass(slots=True)
@@ -130,6 +132,8 @@ class Report:
         return SourceReport(report.name, report.status, report.took_ms, report.candidates, kept)
 
 
-def keys_of(items: tuple[SlateItem, ...]) -> Int32:
-    """(n,) int32 keys of *items*, in order."""
+def keys_of(items: Sequence[SlateItem]) -> Int32:
+    """(n,) int32 keys of *items*, in order; not to be written to."""
+    if isinstance(items, UnreadSlots):
+        return items.keys
     return np.array([item.key for item in items], np.int32)

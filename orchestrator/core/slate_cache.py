@@ -18,7 +18,8 @@ import random
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from orchestrator.core.model import Level, Query, Rung, Slate
+from orchestrator.core.model import Level, Query, Rung, Slate, SourceReport
+from orchestrator.core.values import value
 
 JITTER_SHARE = 0.1
 """Entries made together must not expire together; ±10 % is the resilience specification's §1.7."""
@@ -34,7 +35,7 @@ BETA = 1.0
 """Eagerness of early refreshes; 1 is optimal in theory (Vattani, Chierichetti and Lowenstein, VLDB 2015)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """
     A remembered slate; moments are wall-clock seconds, since several processes share them.
@@ -52,7 +53,7 @@ class Entry:
     delta_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Found:
     """What a look-up brings: the entry, if there is one, and the shopper's watermark at that moment."""
 
@@ -74,14 +75,14 @@ class Lifetimes:
     popular_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Serve:
     """Fresh: answer with it."""
 
     slate: Slate
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServeAndRefresh:
     """Answer with it and compute a new one behind the answer: it is stale, or will be before long."""
 
@@ -89,7 +90,7 @@ class ServeAndRefresh:
     is_stale: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Compute:
     """Nothing that may be served as it is; *fallback* is better than an answer that lost the shopper."""
 
@@ -131,11 +132,18 @@ def remember(slate: Slate, now: float, delta_s: float, lifetimes: Lifetimes, rng
         return None
     if slate.level is Level.POPULAR and lifetimes.popular_s:
         until = now + lifetimes.popular_s * _around_one(POPULAR_JITTER_SHARE, rng)
-        return Entry(slate, until, until, until, delta_s)
+        return Entry(_as_told_later(slate), until, until, until, delta_s)
     if slate.level is Level.FULL:
         fresh_until = now + lifetimes.fresh_s * _around_one(JITTER_SHARE, rng)
-        return Entry(slate, fresh_until, fresh_until + lifetimes.stale_s, fresh_until + lifetimes.kept_s, delta_s)
+        stale_until, kept_until = fresh_until + lifetimes.stale_s, fresh_until + lifetimes.kept_s
+        return Entry(_as_told_later(slate), fresh_until, stale_until, kept_until, delta_s)
     return None
+
+
+def _as_told_later(slate: Slate) -> Slate:
+    """*slate* as an answer from memory will tell of it: sources were not asked, and nothing took time."""
+    sources = tuple([SourceReport(one.name, "cached", 0.0, one.candidates, one.kept) for one in slate.sources])
+    return replace(slate, sources=sources, stages_ms=())
 
 
 def or_fallback(computed: Slate, fallback: Slate | None) -> Slate:

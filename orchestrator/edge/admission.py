@@ -12,7 +12,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -23,6 +23,7 @@ from orchestrator.core.lag import Lag
 from orchestrator.core.limiter import Limiter, LimiterPolicy, Slot
 from orchestrator.core.model import Rung
 from orchestrator.core.shedding import Priority, Turns, admit
+from orchestrator.core.values import value
 from orchestrator.edge.problems import MEDIA_TYPE, FieldError, Kind, Problem
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Metrics
@@ -41,7 +42,7 @@ _KEY = "tutti.ticket"
 _SHOWN = 40
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Plan:
     """
     What the pipeline is told.

@@ -7,11 +7,15 @@ The shape is written a second time in `answers`, for the OpenAPI document; a tes
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 import orjson
 
-from orchestrator.core.model import RUNG_NAMES, Query, Slate, SlateItem, StageList
+from orchestrator.core.model import RUNG_NAMES, Level, Query, Slate, SlateItem, StageList
+from orchestrator.core.report import keys_of
 from orchestrator.core.selection import PINNED, POPULAR
+from orchestrator.core.unread import said_by
+from orchestrator.core.wording import json_of, say_pairs, say_slots, say_sources
 from orchestrator.ports import Catalogue
 
 _SOURCE_PREFIX = "source:"
@@ -41,79 +45,86 @@ def slate_body(
     if ranks is not None:
         touched = dict(slate.touched)
         reasons = [reason(item, ranks, touched.get(item.key, ())) for item in slate.items]
-    sources = [
-        {"name": s.name, "status": s.status, "ms": round(s.took_ms, 3), "candidates": s.candidates, "kept": s.kept}
-        for s in slate.sources
-    ]
-    answer = {
-        "recommendation_id": query.recommendation_id,
-        "items": orjson.Fragment(words.items(slate, reasons)),
-        "model_versions": dict(slate.model_versions),
-        "quality": {
-            "level": slate.level._value_,
-            "rung": RUNG_NAMES[slate.rung],
-            "sources": sources,
-            "degraded": slate.degraded,
-            "from_cache": slate.from_cache,
-        },
-        "watermark": slate.watermark,
-        "missing_item_ids": list(missing),
-        "took_ms": took_ms,
-    }
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    # Joined and not encoded: all but a few numbers of a remembered slate is text already.
+    return b"".join(
+        (
+            b'{"recommendation_id":',
+            orjson.dumps(query.recommendation_id),
+            b',"items":',
+            words.items(slate, reasons),
+            b',"model_versions":',
+            said_by(slate.model_versions, say_pairs),
+            b',"quality":{"level":"',
+            _LEVELS[slate.level],
+            b'","rung":"',
+            _RUNGS[slate.rung],
+            b'","sources":',
+            said_by(slate.sources, say_sources),
+            b',"degraded":',
+            orjson.dumps(slate.degraded),
+            b',"from_cache":true},"watermark":' if slate.from_cache else b',"from_cache":false},"watermark":',
+            b"%d" % slate.watermark,
+            b',"missing_item_ids":',
+            orjson.dumps(list(missing)),
+            b',"took_ms":',
+            orjson.dumps(took_ms),
+            b"}",
+        )
+    )
+
+
+_LEVELS = {level: level.value.encode() for level in Level}
+_RUNGS = {rung: name.encode() for rung, name in RUNG_NAMES.items()}
 
 
 class ItemWords:
     """
-    What answers say of items whatever slate they are in, as JSON: made once, and all anew when an item has changed.
+    What answers say of items whatever slate they are in, as JSON: made once, and anew when the item has changed.
 
     Slates are remembered with keys only, so that a price or a title is always that of now.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self._n_changes = -1
-        self._said: dict[int, tuple[bytes, bytes]] = {}
-        self._sources: dict[tuple[str, ...], bytes] = {}
+        self._n_changes = catalogue.n_changes
+        self._said = _Said(catalogue)
 
     def items(self, slate: Slate, reasons: Sequence[Mapping[str, object]] | None = None) -> bytes:
         """The slots of *slate*, as a JSON list; with *reasons*, one for each."""
-        said = self._current()
-        parts = [b"["]
-        # One call for all of them; no number has a comma in it.
-        scores = _json([item.score for item in slate.items])[1:-1].split(b",")
-        for rank, (key, _, sources, propensity) in enumerate(slate.items, 1):
-            identity, properties = said.get(key) or self._say(key)
-            by = self._sources.get(sources) or self._say_sources(sources)
-            parts += (identity, b'%d,"score":' % rank, scores[rank - 1], by, properties, b"},")
-            if propensity < 1:
-                parts[-1:] = (b',"propensity":', _json(propensity), b"},")
-            if reasons is not None:
-                parts[-1:] = (b',"reason":', _json(reasons[rank - 1]), b"},")
-        parts[-1] = b"}]" if slate.items else b"[]"
-        return b"".join(parts)
+        said = said_by(slate.items, say_slots) if reasons is None else say_slots(slate.items, reasons)
+        if not slate.items:
+            return said
+        return said % tuple(chain.from_iterable(map(self._current().__getitem__, keys_of(slate.items).tolist())))
 
-    def _current(self) -> dict[int, tuple[bytes, bytes]]:
-        now = self.catalogue.n_changes
-        if now != self._n_changes or len(self._said) >= MAX_SAID:
-            self._n_changes, self._said = now, {}
-        return self._said
-
-    def _say(self, key: int) -> tuple[bytes, bytes]:
-        identity = b'{"id":%b,"rank":' % orjson.dumps(self.catalogue.id_of(key))
-        said = self._said[key] = (identity, _json(self.catalogue.properties(key)))
-        return said
-
-    def _say_sources(self, sources: tuple[str, ...]) -> bytes:
-        said = self._sources[sources] = b',"sources":%b,"properties":' % orjson.dumps(sources)
+    def _current(self) -> _Said:
+        now, said = self.catalogue.n_changes, self._said
+        if now != self._n_changes:
+            changed = self.catalogue.changed_since(self._n_changes)
+            self._n_changes = now
+            if changed is None:
+                said.clear()
+            else:
+                for key in changed:
+                    said.pop(key, None)
+        if len(said) >= MAX_SAID:
+            said.clear()
         return said
 
     def __repr__(self) -> str:
         return f"<ItemWords of {len(self._said)}, {self._n_changes} changes>"
 
 
-def _json(value: object) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+class _Said(dict[int, tuple[bytes, bytes]]):
+    """Key → what fills the two gaps of its slot (`wording`); looking for one that is not there makes it."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        super().__init__()
+        self._catalogue = catalogue
+
+    def __missing__(self, key: int) -> tuple[bytes, bytes]:
+        identity = b'{"id":%b,"rank":' % orjson.dumps(self._catalogue.id_of(key))
+        said = self[key] = (identity, json_of(self._catalogue.properties(key)))
+        return said
 
 
 def ranks_of(lists: Sequence[StageList]) -> Ranks:

@@ -52,6 +52,12 @@ class CatalogueContract:
     def test_stock_nobody_told_us_of_may_be_shown(self, catalogue):
         assert catalogue.facts(np.asarray([0], np.int32)).in_stock.tolist() == [True]
 
+    def test_several_are_in_stock_when_each_of_them_is(self, catalogue):
+        for keys in ([0], [0, 1, 2, 3, 4], [0, 2, 3], [2], []):
+            wanted = np.array(keys, np.int32)
+
+            assert catalogue.are_in_stock(wanted) is bool(catalogue.facts(wanted).in_stock.all())
+
     def test_no_keys_have_no_facts(self, catalogue):
         facts = catalogue.facts(np.empty(0, np.int32))
 

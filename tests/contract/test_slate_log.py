@@ -146,3 +146,28 @@ async def test_closing_writes_what_waits(opened, client):
     await log.close()
 
     assert await client.xlen(STREAM) == 1
+
+
+async def test_slates_that_come_together_are_written_together(opened, client, pipeline, monkeypatch):
+    log, asked = opened(1.0), []
+    ask = pipeline.ask
+    monkeypatch.setattr(pipeline, "ask", lambda commands, n: asked.append(n) or ask(commands, n))
+
+    for number in range(10):
+        log.served(a_query(recommendation_id=f"r{number}"), a_slate(1))
+    await log.drain()
+
+    assert asked == [10]
+    assert await client.xlen(STREAM) == 10
+
+
+async def test_a_slate_that_cannot_be_written_down_is_lost_alone(opened, client, metrics):
+    log = opened(1.0)
+
+    log.served(a_query(recommendation_id="r1"), a_slate(1))
+    log.served(a_query(recommendation_id="r2"), changed(a_slate(1), watermark=0, level=None))
+    log.served(a_query(recommendation_id="r3"), a_slate(1))
+    await log.drain()
+
+    assert lost_by(metrics) == 1
+    assert await client.xlen(STREAM) == 2

@@ -9,6 +9,7 @@ too, or it comes back.
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -96,26 +97,28 @@ SEQUENTIAL = {
     "home of a stranger": ([], [shelf("home", "nobody-knows")], Counts(2, 0, 3, 7, 14)),
     "item": ([], [ITEM], Counts(2, 0, 3, 7, 15)),
     "cart": ([], [CART], Counts(2, 0, 3, 7, 15)),
-    "three shelves, each asked for": ([], [HOME, ITEM, CART], Counts(6, 1, 9, 21, 49)),
+    # Asked at once, so that look-ups share a write, and so do reads of features; fills share one when they are lucky.
+    "three shelves, each asked for": ([], [HOME, ITEM, CART], Counts(6, 1, 5, 21, 49)),
     "ranking": ([], [RANKING], Counts(2, 1, 3, 7, 23)),
     "a batch of events": ([], [events()], Counts(0, 0, 2, 14, 0)),
 }
 
 # The same of a page in one request, with calls joined: one call a model whatever the shelves, the shopper once; a
-# look-up and a fill for each shelf, which are sent at once.
+# look-up and a fill for each shelf, which leave in one write each.
 PAGES = {
-    "a page of three shelves": ([], [PAGE], Counts(2, 1, 7, 13, 21)),
-    "the page again, cached": ([PAGE], [PAGE], Counts(0, 0, 3, 6, 0)),
-    "the page, its first shelf cached": ([HOME], [PAGE], Counts(2, 0, 6, 12, 14)),
+    "a page of three shelves": ([], [PAGE], Counts(2, 1, 3, 13, 21)),
+    "the page again, cached": ([PAGE], [PAGE], Counts(0, 0, 1, 6, 0)),
+    "the page, its first shelf cached": ([HOME], [PAGE], Counts(2, 0, 3, 12, 14)),
 }
 
 N_AT_ONCE = 32
 
-# The same of 32 different shoppers at once: at most this. Nothing is joined: 32 times the table above, but for the one
-# moment that all their features are of, which is read once.
+# The same of 32 different shoppers at once: at most this. No question is joined with another's: 32 times the table
+# above, but for the one moment that all their features are of, which is read once. What is asked of Redis in one turn
+# of the loop leaves in one write: all look-ups, all reads of features; each slate is stored when it is made.
 AT_ONCE = {
-    "home, uncached": (lambda user: shelf("home", user), Counts(64, 32, 96, 224, 641)),
-    "item": (lambda user: shelf("item", user, item_ids=["i03"]), Counts(64, 0, 96, 224, 449)),
+    "home, uncached": (lambda user: shelf("home", user), Counts(64, 32, 34, 224, 641)),
+    "item": (lambda user: shelf("item", user, item_ids=["i03"]), Counts(64, 0, 34, 224, 449)),
     "a batch of events": (lambda user: events(user=user), Counts(0, 0, 64, 448, 0)),
 }
 
@@ -239,6 +242,9 @@ async def test_a_request_costs_what_the_table_says(watched, name):
 
     found = await the_cost_of(watched, before, requests)
 
+    if len(requests) > 1:
+        assert found.redis_writes <= expected.redis_writes
+        expected = replace(expected, redis_writes=found.redis_writes)
     assert found == expected, f"{name} costs {found} now; the table says {expected}"
 
 

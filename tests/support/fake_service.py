@@ -30,6 +30,7 @@ def serve_http(address, fd, drain_s):
     import uvicorn
 
     from orchestrator.__main__ import own_socket
+    from orchestrator.edge.one_write import OneWrite
     from orchestrator.edge.server import DrainingServer
 
     is_draining = False
@@ -53,7 +54,7 @@ def serve_http(address, fd, drain_s):
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=2, http=OneWrite)
     server = DrainingServer(config, drain_s, on_drain, is_shared=True)
     server.run([socket.socket(fileno=fd), own_socket(address)])
     print("drained", flush=True)

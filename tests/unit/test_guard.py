@@ -184,3 +184,75 @@ async def test_an_answer_that_lies_there_when_the_late_loop_fires_the_timer_is_k
 
     assert outcome == Kept("answer", pytest.approx(0.04))
     assert losses(metrics) == {}
+
+
+# A bare future, as the connection to Redis hands out: awaited itself, without a task around it.
+
+
+def a_future(after_s, answer="answer"):
+    """A future that *answer* is set on *after_s* from now, if it still waits."""
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    def settle():
+        if future.done():
+            return
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+
+    loop.call_later(after_s, settle)
+    return future
+
+
+async def test_a_future_that_is_set_in_time_is_kept(guard):
+    outcome = await guard.call("slates", STAGE, in_s(1), lambda timeout_s, replica: a_future(0.010))
+
+    assert outcome == Kept("answer", pytest.approx(0.010))
+
+
+async def test_a_future_that_is_never_set_costs_its_cap(guard, metrics):
+    began = monotonic()
+
+    outcome = await guard.call("slates", STAGE, in_s(1), lambda timeout_s, replica: a_future(10.0))
+
+    assert outcome == Lost(Loss.DEADLINE, pytest.approx(0.040))
+    assert monotonic() - began == pytest.approx(0.040)
+    assert losses(metrics) == {("slates", "deadline"): 1}
+
+
+async def test_a_future_that_fails_has_the_name_of_its_failure(guard):
+    failure = DependencyError(Loss.REFUSED, "no")
+
+    outcome = await guard.call("slates", STAGE, in_s(1), lambda timeout_s, replica: a_future(0.001, failure))
+
+    assert outcome == Lost(Loss.REFUSED, pytest.approx(0.001))
+
+
+async def test_a_future_whose_waiter_hung_up_is_cancelled_and_no_loss(guard, metrics):
+    futures = []
+
+    def call(timeout_s, replica):
+        futures.append(a_future(0.020))
+        return futures[0]
+
+    task = asyncio.create_task(guard.call("slates", STAGE, in_s(1), call))
+    await asyncio.sleep(0.010)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert futures[0].cancelled()
+    assert losses(metrics) == {}
+
+
+async def test_a_future_that_is_set_in_the_turn_of_the_timer_is_kept(guard):
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    # The timer of a late loop fires first; what lies in the socket is read a turn later.
+    loop.call_later(0.036 + 0.004, lambda: loop.call_soon(loop.call_soon, future.set_result, "answer"))
+
+    outcome = await guard.call("slates", STAGE, in_s(1), lambda timeout_s, replica: future)
+
+    assert isinstance(outcome, Kept)

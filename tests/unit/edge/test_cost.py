@@ -2,9 +2,11 @@
 What a remembered slate costs, in things that can be counted: calls and memory, never time.
 
 The whole way but server and socket: application, edge, pipeline, guard, stored bytes. Ceilings are what was counted
-when they were written and a tenth more; who raises one says why.
+when they were written and a tenth more; who raises one says why. (Bytes were 22,500: the text of a slate is held beside
+the answer made of it, where slots were held that took a third of a request's time to make.)
 """
 
+import asyncio
 import gc
 import random
 import sys
@@ -34,7 +36,7 @@ from tests.support.builders import PURCHASE, an_event
 from tests.support.worlds import CB, CF, a_catalogue
 from tests.unit.edge.conftest import LogTwin
 
-MAX_CALLS, MAX_BYTES, MAX_GARBAGE = 700, 22_500, 1
+MAX_CALLS, MAX_BYTES, MAX_GARBAGE = 580, 27_500, 1
 
 BODY = orjson.dumps({"placement": "home", "user_id": "u1", "count": 10})
 SCOPE = {
@@ -52,11 +54,18 @@ SCOPE = {
 
 
 class StoredSlates(MemorySlates):
-    """Slates as Redis holds them: bytes, decoded for every look-up."""
+    """Slates as Redis holds them: bytes, decoded for every look-up, in a future as its connection gives it."""
 
-    async def get(self, subject, field, timeout_s):
-        stored = self.store.slates.get(subject, {}).get(field)
-        return Found(None if stored is None else decode(stored), self.store.watermarks.get(subject, 0))
+    def get(self, subject, field, timeout_s):
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+
+        def arrive():
+            stored = self.store.slates.get(subject, {}).get(field)
+            answer.set_result(Found(None if stored is None else decode(stored), self.store.watermarks.get(subject, 0)))
+
+        loop.call_soon(arrive)
+        return answer
 
     async def put(self, subject, field, entry, lease=None):
         self.store.slates.setdefault(subject, {})[field] = encode(entry)

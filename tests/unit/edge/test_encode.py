@@ -2,11 +2,14 @@
 
 import orjson
 
-from orchestrator.core.model import SlateItem
+from orchestrator.adapters.catalogue import MAX_TOUCHED_UP
+from orchestrator.adapters.redis_slates import decode
+from orchestrator.adapters.redis_slates import encode as stored_as
+from orchestrator.core.model import SlateItem, SourceReport
 from orchestrator.edge import encode
 from orchestrator.edge.encode import ItemWords, slate_body
 from protos.catalogue import ItemState
-from tests.support.builders import a_query, a_slate
+from tests.support.builders import a_query, a_slate, an_entry
 from tests.unit.edge.conftest import ShopTwin
 
 
@@ -61,3 +64,40 @@ def test_no_more_words_are_held_than_are_allowed(monkeypatch):
 
     assert found == ["item-0", "item-1", "item-2", "item-3", "item-4", "item-0"]
     assert repr(words) == "<ItemWords of 3, 0 changes>"
+
+
+def test_a_stored_slate_is_answered_like_one_that_was_just_made():
+    slate = a_slate(
+        items=(SlateItem(9, 0.125, ("a", "100%"), 0.5), SlateItem(0, -1e-9, ())),
+        sources=(SourceReport("a", "cached", 0.0, 100, 1),),
+        removed=(("sold_out", 3),),
+        watermark=7,
+    )
+    words = ItemWords(ShopTwin())
+
+    found = decode(stored_as(an_entry(slate))).slate
+
+    assert slate_body(a_query(), found, words, ("gone",), 1.5) == slate_body(a_query(), slate, words, ("gone",), 1.5)
+
+
+def test_words_of_other_items_are_kept_when_one_changes():
+    shop = ShopTwin()
+    words = ItemWords(shop)
+    items_of(words, a_slate(4, 2, 1))
+
+    shop.apply([ItemState("item-2", 1, 2, {"title": "Mug, mended"})])
+    items_of(words, a_slate(4))
+
+    assert repr(words) == "<ItemWords of 2, 1 changes>"
+
+
+def test_after_more_changes_than_are_remembered_all_words_are_made_anew():
+    shop = ShopTwin()
+    words = ItemWords(shop)
+    items_of(words, a_slate(4, 2, 1))
+
+    versions = range(1, MAX_TOUCHED_UP + 3)
+    shop.apply([ItemState("item-3", version, 3, {"title": f"Mug {version}"}) for version in versions])
+    items_of(words, a_slate(4))
+
+    assert repr(words) == f"<ItemWords of 1, {MAX_TOUCHED_UP + 2} changes>"
