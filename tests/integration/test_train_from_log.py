@@ -1,7 +1,9 @@
 """`tutti train --from-log` with real Feast: the log of what was served teaches, and a planted skew is named."""
 
 import json
+import shutil
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,22 +16,18 @@ from protos.feast_layout import ReadPlan
 from protos.slate_log import MADE, SERVED, made_row, served_row
 from services.ingestion.sinks import ParquetLog, parse
 from services.ingestion.slates import SlateFiles
-from services.training import dataset, features, pipeline, skew, synthetic
-from services.training.sources import SourceSpec
+from services.training import dataset, features, pipeline, skew
+from tests.integration.conftest import SOURCES
 from tests.support.builders import a_query, a_slate, a_user, candidates_of, changed
 
 pytestmark = pytest.mark.integration
 
-SOURCES = (SourceSpec("collaborative_filtering", 30), SourceSpec("content_based", 30))
 SLATES, SHOWN, CANDIDATES = 90, 4, 12
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shop")
-    synthetic.build(folder, seed=3, shoppers=60, items=80, days=120)
-    pipeline.train(folder, SOURCES)
-    return folder
+def shop(tiny_shop, tmp_path_factory):
+    return Path(shutil.copytree(tiny_shop.data, tmp_path_factory.mktemp("log") / "shop"))
 
 
 def rfc3339(at_us):

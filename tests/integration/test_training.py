@@ -10,26 +10,22 @@ import pytest
 from protos import artefacts
 from protos import tuned as tuned_file
 from protos.tuned import Tuned
-from services.training import admission, dataset, lessons, pipeline, popular, synthetic, tuned
+from services.training import admission, dataset, lessons, pipeline, popular, tuned
 from services.training.dataset import DatasetUnusable
 from services.training.sources import SettingsUnusable, SourceSpec, configured
+from tests.integration.conftest import MODELS, SOURCES
 
 pytestmark = pytest.mark.integration
 
-SOURCES = (SourceSpec("collaborative_filtering", 30), SourceSpec("content_based", 30))
-MODELS = {"collaborative_filtering", "content_based", "reranking", "popular"}
+
+@pytest.fixture
+def shop(tiny_shop):
+    return tiny_shop.data
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shop")
-    synthetic.build(folder, seed=3, shoppers=60, items=80, days=120)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(shop):
-    return pipeline.train(shop, SOURCES)
+@pytest.fixture
+def trained(tiny_shop):
+    return tiny_shop.trained
 
 
 def test_a_run_promotes_every_model_and_says_what_it_did(shop, trained):
@@ -133,13 +129,6 @@ def test_a_candidate_the_gate_refuses_is_published_and_the_champion_stays(tmp_pa
     assert not pipeline.train(data, SOURCES).was_needed
     assert admission.rollback(data)["popular"] == before["popular"]
     assert json.loads(report.read_text())["versions"] == before
-
-
-def test_a_shop_with_ten_events_is_trained(tmp_path, shop):
-    pq.write_table(pq.read_table(shop / "events.parquet").slice(0, 10), tmp_path / "events.parquet")
-    shutil.copy(shop / "items.parquet", tmp_path / "items.parquet")
-
-    assert set(pipeline.train(tmp_path, SOURCES).versions) == MODELS
 
 
 def test_a_folder_without_data_and_a_source_without_folder_are_named(tmp_path):

@@ -14,27 +14,25 @@ from protos.arrays import Rows
 from protos.tutti.v1 import common_pb2
 from services.chassis.model import GenerateQueries, Resources, Shoppers
 from services.ingestion.seed import seed
-from services.training import dataset, pipeline, popular, synthetic
-from services.training.sources import SourceSpec, service
+from services.training import dataset, pipeline, popular
+from services.training.sources import service
+from tests.integration.conftest import MODELS, SOURCES
 
 pytestmark = pytest.mark.integration
 
-SOURCES = (SourceSpec("collaborative_filtering", 30), SourceSpec("content_based", 30))
 SIZES = (0, 10, 100, 1_000)
 
 
 @pytest.fixture(scope="module")
-def shops(tmp_path_factory):
+def shops(tiny_data, tmp_path_factory):
     """The first events of one shop, trained."""
-    whole = tmp_path_factory.mktemp("whole")
-    synthetic.build(whole, seed=3, shoppers=60, items=80, days=120)
-    events = pq.read_table(whole / "events.parquet").sort_by("timestamp")
+    events = pq.read_table(tiny_data / "events.parquet").sort_by("timestamp")
     found = {}
     for size in SIZES:
         data = tmp_path_factory.mktemp(f"shop{size}")
         pq.write_table(events.slice(0, size), data / "events.parquet")
         for name in ("items.parquet", "dataset.json"):
-            shutil.copy(whole / name, data / name)
+            shutil.copy(tiny_data / name, data / name)
         pipeline.train(data, SOURCES)
         found[size] = data
     return found
@@ -55,6 +53,11 @@ def looking_at(key, history=()):
         np.full(1, common_pb2.PLACEMENT_ITEM, np.uint8),
     )
     return GenerateQueries(np.full(1, 20, np.int32), shoppers, Rows.of([np.array([key], np.int32)]), Rows.empty(1))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_model_is_trained_however_young_the_shop(shops, size):
+    assert {name for name in MODELS if artefacts.load(shops[size] / "models", name).version} == MODELS
 
 
 @pytest.mark.parametrize("size", SIZES)
