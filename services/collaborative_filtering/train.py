@@ -8,6 +8,7 @@ shoppers which items they wanted, without saying who they are.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from protos import needs
 from protos.arrays import Float32, Rows
 from protos.tutti.v1 import common_pb2
 from services.chassis import index_choice
-from services.chassis.affinity import FILE, Table
+from services.chassis.affinity import FILE, Affinities, Table
 from services.chassis.model import Fitted, Shoppers
 from services.chassis.retrieval import VectorIndex, write_index
 from services.chassis.signals import DAY_S, STRENGTH, strengths
@@ -58,11 +59,9 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
     used = Parameters(**parameters)
     users, keys, weights = interactions(dataset, used.half_life_days * DAY_S)
     end = 0.5 if used.sequence else 0.9
-    with headway.span(0.05, end / 2):
-        factors, loss = als(users, keys, weights, (len(dataset.user_ids), dataset.n_items), used, seed)
+    with headway.span(0.0, end):
+        (factors, loss), affinities = _both(dataset, (users, keys, weights), used, seed)
     known = np.unique(keys)
-    with headway.span(end / 2, end):
-        affinities = affinity.learn(dataset, affinity.Parameters(**used.affinity))
     factors, mapped = with_cold(factors, dataset, affinities.tables["text"])
     findable = np.union1d(known, mapped)
     asking = likely_shoppers(dataset, seed)
@@ -116,10 +115,8 @@ def choose(
     asked = lessons.ask(past, windows[-1], seed, session_days=window_days)
     used = Parameters(**given)
     users, keys, weights = interactions(before, used.half_life_days * DAY_S)
-    with headway.span(0.0, 0.2):
-        factors, _ = als(users, keys, weights, (len(before.user_ids), before.n_items), used, seed)
-    with headway.span(0.2, 0.4):
-        affinities = affinity.learn(before, affinity.Parameters(**used.affinity))
+    with headway.span(0.0, 0.4):
+        (factors, _), affinities = _both(before, (users, keys, weights), used, seed)
     factors, mapped = with_cold(factors, before, affinities.tables["text"])
     findable = np.union1d(np.unique(keys), mapped)
     index = VectorIndex(factors[findable], findable.astype(np.int32))
@@ -163,6 +160,23 @@ def choose(
         if verdict.is_taken:
             chosen |= {name: choice.weights_of(lists, choice.methods_on(name)), "sequence": True}
     return {**chosen, "sequence_trial": trial}
+
+
+def _both(
+    dataset: Dataset,
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64], Float32],
+    used: Parameters,
+    seed: int,
+) -> tuple[tuple[Float32, float], Affinities]:
+    """
+    Factors from *pairs* (`interactions`), and affinities, side by side: each is of one thread and reads nothing of the
+    other, so two cores halve the time and change no bit.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        learning = beside.submit(affinity.learn, dataset, affinity.Parameters(**used.affinity))
+        with headway.span(0.0, 0.6):
+            factors = als(*pairs, (len(dataset.user_ids), dataset.n_items), used, seed)
+        return factors, learning.result()
 
 
 def likely_shoppers(dataset: Dataset, seed: int) -> Shoppers:

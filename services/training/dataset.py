@@ -124,9 +124,10 @@ class Dataset:
         }
 
     @cached_property
-    def _by_user(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        order = np.argsort(self.users, kind="stable")
-        starts = np.searchsorted(self.users[order], np.arange(len(self.user_ids) + 1))
+    def _by_user(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        # Held for as long as the past it is of, and every lesson holds one.
+        order = np.argsort(self.users, kind="stable").astype(np.int32)
+        starts = np.concatenate([[0], np.cumsum(np.bincount(self.users, minlength=len(self.user_ids)))])
         return order, starts
 
     def shoppers(
@@ -143,13 +144,13 @@ class Dataset:
         Without *placements* everybody is on the home page, without *context* nobody looks at anything.
         """
         order, starts = self._by_user
-        picked: list[NDArray[np.int64]] = []
+        picked: list[NDArray[np.int32]] = []
         for user, moment in zip(users, moments_us, strict=True):
             own = order[starts[user] : starts[user + 1]]
             end = int(np.searchsorted(self.at_us[own], moment, "left"))
             picked.append(own[max(0, end - limit) : end])
         lengths = np.array([len(p) for p in picked], np.int64)
-        events = np.concatenate(picked) if picked else np.empty(0, np.int64)
+        events = np.concatenate(picked) if picked else np.empty(0, np.int32)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         ages = (np.repeat(moments_us, lengths) - self.at_us[events]) / US
         return Shoppers(
