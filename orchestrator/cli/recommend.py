@@ -2,18 +2,21 @@
 `tutti recommend`: slates for many users into one file, through the pipeline that serves the storefront.
 
 The model services and Redis run as they do online; only the clock is generous: no cached slates, and a deadline
-nobody waits for.
+nobody waits for. Slates are written in parts (`parts.py`): a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
+import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +28,7 @@ from orchestrator import settings as tree
 from orchestrator.bootstrap import NotReady, Running, run
 from orchestrator.cli.asked import Asked, AskedFile, read_asked
 from orchestrator.cli.ordered import in_order
+from orchestrator.cli.parts import Parts, digest
 from orchestrator.cli.progress import shown
 from orchestrator.cli.up import default_data
 from orchestrator.core.fusion import fuse
@@ -33,25 +37,35 @@ from orchestrator.ports import Catalogue
 from orchestrator.supervisor.backends import start_backends
 from orchestrator.supervisor.errors import SupervisorError
 from orchestrator.telemetry import configure_logging
+from protos import artefacts
 
-CONCURRENCY = 32
+CONCURRENCY = 128
 """
-Pipelines in flight. Derived: half of the 64 calls that a service takes at once, each of them one call as long as calls
-are not coalesced; with 64 the last ones were refused and slates partial. A running system has shoppers of its own.
+Pipelines in flight where calls are joined. Derived: a batch takes 64 queries (`core/coalescing.py`), so one is in
+flight and another gathers; a service still sees a handful of calls. Measured: docs/performance.md.
 """
 
-WINDOW = 4 * CONCURRENCY
-"""Slates made or in the making that are not written yet; bounds the memory. Derived: a slow one holds up nobody."""
+CONCURRENCY_ALONE = 32
+"""
+The same where they are not (`coalesce = false`). Derived: half of the 64 calls that a service takes at once; with 64
+the last ones were refused and slates partial. A running system has shoppers of its own.
+"""
 
 PATIENCE_MS = 30_000.0
 """A batch waits for a slow answer rather than lose it; a dead service still ends it."""
 
 FUSION_METHODS: tuple[str, ...] = get_args(tree.Fusion.model_fields["method"].annotation)
 
-ROWS_A_GROUP = 100_000
-"""Rows written at once: bounds the memory at about 10 MB whatever the number of users."""
+ROWS_A_PART = 100_000
+"""Rows held and written at once, about: bounds the memory at some 30 MB whatever the number of users."""
+
+LISTS_A_SLATE = 8
+"""Lists that `stages` writes beside the slate, about."""
 
 SCHEMA = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("rank", pa.int32()), ("score", pa.float64())])
+_SETS = re.compile(r"TUTTI_(?!REDIS__)\w+__\w+")
+"""Variables that set something; where Redis is changes no slate."""
+
 QUERY_FIELD = pa.field("query", pa.int32())
 """Row of the users file, from 0; written when that file names pages, because a user may then ask more than once."""
 
@@ -72,6 +86,7 @@ def recommend(
     ] = Diversity.OFF,
     exclude_seen: Annotated[bool, typer.Option(help="Leave out what the user has touched before.")] = False,
     stages: Annotated[bool, typer.Option(help="Also write each source's and the fused list (column stage).")] = False,
+    restart: Annotated[bool, typer.Option(help="Begin anew where a run was stopped, in place of going on.")] = False,
 ) -> None:
     """
     Write slates for many users through the serving pipeline.
@@ -79,13 +94,21 @@ def recommend(
     A users file with a column placement (home, item, cart, category), context_item_ids, cart_item_ids or category asks
     row by row; the output then has a column query, the row's number from 0. Item ids: a list, or text with | between.
 
+    A run that was stopped goes on where it was when the same command is given again: what is done lies in OUT.parts.
+    It refuses to where users, data, models or options are others than they were.
+
     Example: tutti recommend --data .tutti/shop --users users.parquet --k 20 --exclude-seen --out slates.parquet
     """
     configure_logging("warning", "text")
+    data = data or default_data()
     try:
         asked = read_asked(users)
-        writing = _write(data or default_data(), asked, out, k, diversity, exclude_seen=exclude_seen, stages=stages)
-        counts = asyncio.run(writing)
+        options = {"k": k, "diversity": diversity.value, "exclude_seen": exclude_seen, "stages": stages}
+        size = max(1, ROWS_A_PART // (k * (LISTS_A_SLATE if stages else 1)))
+        parts = Parts.of(out, _inputs(data, users, options), size, len(asked.rows), restart)
+        if parts.done:
+            typer.echo(f"{len(parts.done)} of {len(parts)} parts are in {parts.folder} already", err=True)
+        counts = asyncio.run(_write(data, asked, parts, k, diversity, exclude_seen=exclude_seen, stages=stages))
     except (NotReady, SupervisorError, tree.SettingsError, OSError, ValueError) as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(1) from error
@@ -97,52 +120,73 @@ def recommend(
 
 
 async def _write(
-    data: Path, asked: AskedFile, out: Path, k: int, diversity: Diversity, *, exclude_seen: bool, stages: bool
+    data: Path, asked: AskedFile, parts: Parts, k: int, diversity: Diversity, *, exclude_seen: bool, stages: bool
 ) -> Counter[str]:
     schema = SCHEMA.append(pa.field("stage", pa.string())) if stages else SCHEMA
     schema = schema.append(QUERY_FIELD) if asked.has_pages else schema
-    counts: Counter[str] = Counter()
-    async with _running(data, k) as running:
-        seen = seen_keys(data, asked.user_ids(), running.catalogue) if exclude_seen else {}
+    if missing := parts.missing():
+        async with _running(data, k) as running:
+            rows = [row for number in missing for row in asked.rows[parts.questions(number)]]
+            users = [row.user_id for row in rows if row.user_id is not None]
+            seen = seen_keys(data, users, running.catalogue) if exclude_seen else {}
+            at_once = CONCURRENCY if running.settings.coalesce else CONCURRENCY_ALONE
 
-        async def answer(one: Asked) -> tuple[Slate, list[StageList]]:
-            query = replace(one.query(running.catalogue, k, seen.get(one.user_id or "")), diversity=diversity)
-            return await running.pipeline.traced(query, PATIENCE_MS / 1000)
+            async def answer(one: Asked) -> tuple[Slate, list[StageList]]:
+                query = replace(one.query(running.catalogue, k, seen.get(one.user_id or "")), diversity=diversity)
+                return await running.pipeline.traced(query, PATIENCE_MS / 1000)
 
-        async with aclosing(in_order(asked.rows, answer, CONCURRENCY, WINDOW)) as answers:
-            with shown("slates", len(asked.rows)) as advance, _whole(out, schema) as write:
-                async for one, (slate, lists) in answers:
-                    counts[slate.level.value] += 1
-                    number = (one.number,) if asked.has_pages else ()
-                    found = _rows(running, one.user_id, slate, lists if stages else None, k)
-                    write((*row, *number) for row in found)
-                    advance(1)
+            # A window of four times as many: a slow one holds up nobody, and no more slates exist at once.
+            async with aclosing(in_order(rows, answer, at_once, 4 * at_once)) as answers:
+                with shown("slates", len(rows)) as advance, _kept(parts, schema) as keep:
+                    async for one, (slate, lists) in answers:
+                        number = (one.number,) if asked.has_pages else ()
+                        found = _rows(running, one.user_id, slate, lists if stages else None, k)
+                        keep(((*row, *number) for row in found), slate.level.value)
+                        advance(1)
+    counts = parts.counts
+    parts.join(schema)
     return counts
 
 
 @contextmanager
-def _whole(out: Path, schema: pa.Schema) -> Iterator[Callable[[Iterable[tuple[object, ...]]], None]]:
+def _kept(parts: Parts, schema: pa.Schema) -> Iterator[Callable[[Iterable[tuple[object, ...]], str], None]]:
     """
-    Yields what takes rows and writes them group by group; *out* is there at the end and holds all of them.
+    Yields what takes the rows of each answer, in the order of the missing parts, and keeps every part that is whole.
 
-    Half a file under any name would be taken for the answer by somebody: whoever fails leaves nothing new.
+    What belongs to a part that is not whole is made again by the next run.
     """
-    partial = out.with_suffix(out.suffix + ".partial")
+    missing = parts.missing()
     rows: list[tuple[object, ...]] = []
-    try:
-        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+    levels: Counter[str] = Counter()
 
-            def write(more: Iterable[tuple[object, ...]]) -> None:
-                rows.extend(more)
-                if len(rows) >= ROWS_A_GROUP:
-                    writer.write_table(_table(rows, schema))
-                    rows.clear()
+    def keep(more: Iterable[tuple[object, ...]], level: str) -> None:
+        rows.extend(more)
+        levels[level] += 1
+        questions = parts.questions(missing[0])
+        if levels.total() == questions.stop - questions.start:
+            parts.keep(missing.pop(0), _table(rows, schema), levels)
+            rows.clear()
+            levels.clear()
 
-            yield write
-            writer.write_table(_table(rows, schema))
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    yield keep
+
+
+def _inputs(data: Path, users: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything the slates are made of that can change between two runs; a borrowed system's histories are not."""
+    models = sorted((data / "models").glob(f"*/{artefacts.ALIASES}"))
+    champions = {path.parent.name: artefacts.read_aliases(data / "models", path.parent.name) for path in models}
+    config = os.environ.get("TUTTI_CONFIG")
+    written = "\n".join(sorted(f"{name}={value}" for name, value in os.environ.items() if _SETS.match(name)))
+    return {
+        "the users file": digest(users),
+        "the data": {name: digest(data / name) for name in ("events.parquet", "items.parquet")},
+        "the models": {name: aliases.get(artefacts.CHAMPION) for name, aliases in champions.items()},
+        "the settings": [
+            digest(Path(config)) if config else "",
+            hashlib.sha256("\n".join(written).encode()).hexdigest(),
+        ],
+        **{f"--{name.replace('_', '-')}": value for name, value in options.items()},
+    }
 
 
 def seen_keys(data: Path, user_ids: Sequence[str], catalogue: Catalogue) -> dict[str, tuple[int, ...]]:
@@ -154,7 +198,7 @@ def seen_keys(data: Path, user_ids: Sequence[str], catalogue: Catalogue) -> dict
     wanted = pa.array(user_ids, pa.string())
     seen: dict[str, set[int]] = {user_id: set() for user_id in user_ids}
     file = pq.ParquetFile(data / "events.parquet")
-    for batch in file.iter_batches(ROWS_A_GROUP, columns=["user_id", "item_id"]):
+    for batch in file.iter_batches(ROWS_A_PART, columns=["user_id", "item_id"]):
         own = batch.filter(pc.is_in(batch.column("user_id"), wanted))
         for user_id, item_id in zip(own.column("user_id").to_pylist(), own.column("item_id").to_pylist(), strict=True):
             if (key := catalogue.key_of(item_id)) is not None:

@@ -20,7 +20,7 @@ from torch.nn import functional
 from protos.arrays import Float32
 from services.collaborative_filtering.sequence import KIND_OF, LONGEST, Windows, collapsed, gap_codes
 from services.collaborative_filtering.sequence_network import Transformer, onnx_graph
-from services.training import device
+from services.training import device, headway
 from services.training.dataset import US, Dataset
 
 
@@ -148,7 +148,8 @@ def learn(dataset: Dataset, factors: Float32, seed: int, how: Training) -> Learn
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, how.learning_rate, total_steps=max(len(batches), 2))
     losses = []
     network.train()
-    for chunks in batches:
+    for number, chunks in enumerate(batches):
+        headway.told(number, len(batches))
         loss = _loss(network, vectors, *asked.windows(chunks), how, rng)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own stub

@@ -8,6 +8,7 @@ shoppers which items they wanted, without saying who they are.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from protos import needs
 from protos.arrays import Float32, Rows
 from protos.tutti.v1 import common_pb2
 from services.chassis import index_choice
-from services.chassis.affinity import FILE, Table
+from services.chassis.affinity import FILE, Affinities, Table
 from services.chassis.model import Fitted, Shoppers
 from services.chassis.retrieval import VectorIndex, write_index
 from services.chassis.signals import DAY_S, STRENGTH, strengths
@@ -28,7 +29,7 @@ from services.collaborative_filtering import choice, sequence, sequence_train
 from services.collaborative_filtering.model import EQUAL, METHODS, WEIGHTS_OF, Parameters, Solver, user_vectors
 from services.collaborative_filtering.sequence import SequenceModel
 from services.collaborative_filtering.serve import MAPPED_FILE, CollaborativeFiltering
-from services.training import affinity, cold, device, lessons
+from services.training import affinity, cold, device, headway, lessons
 from services.training.dataset import DAY_US, Dataset
 
 # Padded floats gathered at once: rows × longest row × dimensions. Derived: 8 M float32 are 32 MB, which stays
@@ -57,9 +58,10 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
     """
     used = Parameters(**parameters)
     users, keys, weights = interactions(dataset, used.half_life_days * DAY_S)
-    factors, loss = als(users, keys, weights, (len(dataset.user_ids), dataset.n_items), used, seed)
+    end = 0.5 if used.sequence else 0.9
+    with headway.span(0.0, end):
+        (factors, loss), affinities = _both(dataset, (users, keys, weights), used, seed)
     known = np.unique(keys)
-    affinities = affinity.learn(dataset, affinity.Parameters(**used.affinity))
     factors, mapped = with_cold(factors, dataset, affinities.tables["text"])
     findable = np.union1d(known, mapped)
     asking = likely_shoppers(dataset, seed)
@@ -77,7 +79,8 @@ def fit(dataset: Dataset, parameters: Mapping[str, Any], seed: int, out: Path) -
         **needs.figures("lists_to_weigh_its_methods_by", choice.LEAST_LISTS, is_met=tuple(used.weights) != EQUAL),
     }
     if used.sequence:
-        learnt = sequence_train.learn(dataset, factors, seed, TRAINING)
+        with headway.span(end, 1.0):
+            learnt = sequence_train.learn(dataset, factors, seed, TRAINING)
         metrics |= sequence.write(out, learnt.graph, learnt.vectors, learnt.keys, asking, seed)
         metrics |= {"sequence_guesses": float(learnt.guesses), "sequence_loss": learnt.loss}
     return Fitted(asdict(used), metrics)
@@ -112,8 +115,8 @@ def choose(
     asked = lessons.ask(past, windows[-1], seed, session_days=window_days)
     used = Parameters(**given)
     users, keys, weights = interactions(before, used.half_life_days * DAY_S)
-    factors, _ = als(users, keys, weights, (len(before.user_ids), before.n_items), used, seed)
-    affinities = affinity.learn(before, affinity.Parameters(**used.affinity))
+    with headway.span(0.0, 0.4):
+        (factors, _), affinities = _both(before, (users, keys, weights), used, seed)
     factors, mapped = with_cold(factors, before, affinities.tables["text"])
     findable = np.union1d(np.unique(keys), mapped)
     index = VectorIndex(factors[findable], findable.astype(np.int32))
@@ -134,7 +137,8 @@ def choose(
     if telling < LEAST_SHOPPERS:
         why = f"no trial: {telling} shoppers with {_TELLING_STEPS} steps or more, {LEAST_SHOPPERS} needed"
         return {**chosen, "sequence_trial": {"why": why}}
-    learnt = sequence_train.learn(before, factors, seed, TRAINING)
+    with headway.span(0.5, 0.9):
+        learnt = sequence_train.learn(before, factors, seed, TRAINING)
     network = SequenceModel(learnt.graph, VectorIndex(learnt.vectors, learnt.keys))
     model = CollaborativeFiltering("", index, affinities, everywhere, network, mapped)
     with_it = choice.shown(model, asked, queries)
@@ -156,6 +160,23 @@ def choose(
         if verdict.is_taken:
             chosen |= {name: choice.weights_of(lists, choice.methods_on(name)), "sequence": True}
     return {**chosen, "sequence_trial": trial}
+
+
+def _both(
+    dataset: Dataset,
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64], Float32],
+    used: Parameters,
+    seed: int,
+) -> tuple[tuple[Float32, float], Affinities]:
+    """
+    Factors from *pairs* (`interactions`), and affinities, side by side: each is of one thread and reads nothing of the
+    other, so two cores halve the time and change no bit.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        learning = beside.submit(affinity.learn, dataset, affinity.Parameters(**used.affinity))
+        with headway.span(0.0, 0.6):
+            factors = als(*pairs, (len(dataset.user_ids), dataset.n_items), used, seed)
+        return factors, learning.result()
 
 
 def likely_shoppers(dataset: Dataset, seed: int) -> Shoppers:
@@ -237,9 +258,10 @@ def als(
     by_user = _Side(users, keys, weights, shape[0])
     by_item = _Side(keys, users, weights, shape[1])
     people = torch.zeros(shape[0], dimensions, device=items.device)
-    for _ in range(parameters.sweeps):
+    for sweep in range(parameters.sweeps):
         people = by_user.solve(items, parameters)
         items = by_item.solve(people, parameters)
+        headway.told(sweep + 1, parameters.sweeps + 0.5)
     people = by_user.solve(items, parameters)
     people, items = people.cpu(), items.cpu()
     predicted = (people[torch.from_numpy(users)] * items[torch.from_numpy(keys)]).sum(1)

@@ -3,11 +3,14 @@ Lists to learn from: lessons turned into rows of numbers, query after query.
 
 The rule: a shopper is either learnt from or judged, in every window alike; the same shopper's other window would give
 the answer away.
+
+Memory: a list has up to 80 candidates that were not wanted beside those that were, and a window 6,000 queries
+(`training.lessons`), so four windows are 2 M rows at most; of 150 columns of float32 these are 1.2 GB, made once and in
+their place. Judged lists keep all candidates: a tenth of the shoppers, 1 M rows, 0.6 GB.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +19,10 @@ from numpy.typing import NDArray
 from protos.arrays import Float32
 from services.chassis.model import RerankQueries
 from services.chassis.signals import owners
+from services.reranking.encoding import Encoded
 from services.reranking.items import ItemTable
 from services.reranking.model import Features
+from services.training import headway
 from services.training.lessons import Lesson
 
 _BATCH = 256
@@ -58,67 +63,97 @@ def judged(users: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
     return (users * 2_654_435_761 % 1000) < share * 1000
 
 
-def of_lesson(
-    features: Features,
-    items: ItemTable,
-    lesson: Lesson,
-    chosen: NDArray[np.int64],
-    negatives: int | None,
-    rng: np.random.Generator,
-) -> Lists | None:
+@dataclass(frozen=True, slots=True)
+class Taken:
     """
-    Lists of the *chosen* queries that have something wanted among their candidates; None when there are none.
-
-    Of a lesson that says what was seen, only that, and gains by how likely it was (`Lesson.seen`).
+    Queries of one lesson that become lists: of *chosen* (q,) those with something wanted among their candidates.
 
     negatives: candidates not wanted kept a query, drawn by chance; None keeps all.
     """
-    rows, seen = lesson.queries.candidates, lesson.seen
-    gained = lesson.gains if seen is None else lesson.gains * seen
-    hits = np.add.reduceat(np.append(gained > 0, False), rows.offsets[:-1]) * (np.diff(rows.offsets) > 0)
-    chosen = chosen[hits[chosen] > 0] if len(chosen) else chosen
-    parts: list[tuple[Float32, NDArray[np.int64], Float32]] = []
-    lengths: list[NDArray[np.int64]] = []
-    weights: list[Float32] = []
-    for start in range(0, len(chosen), _BATCH):
-        queries, places = subset(lesson.queries, chosen[start : start + _BATCH])
-        at = None if lesson.item_rows is None else lesson.item_rows[places]
-        encoded, gains = features.rows(queries, items, at), gained[places]
-        owner, offsets = owners(queries.candidates), queries.candidates.offsets
-        if seen is not None:
-            # Encoded among all candidates, as it was served; learnt from where somebody could have wanted it.
-            kept = np.flatnonzero(seen[places] > 0)
-            encoded, gains, owner = encoded.take(kept), gains[kept], owner[kept]
-            offsets = np.searchsorted(owner, np.arange(len(offsets)))
-            weights.append(_said(gains, lesson.gains[places][kept], owner, len(queries.candidates)))
-        if negatives is not None:
-            kept = _thinned(gains, owner, offsets, negatives, rng)
-            encoded, gains, owner = encoded.take(kept), gains[kept], owner[kept]
-        parts.append((encoded.dense, encoded.codes, gains))
-        lengths.append(np.bincount(owner, minlength=len(queries.candidates)))
-    if not parts:
-        return None
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
-    dense, codes, all_gains = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Lists(offsets, dense, codes, all_gains, np.concatenate(weights) if weights else None)
+
+    lesson: Lesson
+    chosen: NDArray[np.int64]
+    negatives: int | None
+
+    @property
+    def gained(self) -> Float32:
+        """(n,) gains of the lesson's candidates; by how likely each was seen, where the lesson says so."""
+        lesson = self.lesson
+        return lesson.gains if lesson.seen is None else lesson.gains * lesson.seen
+
+    @property
+    def queries(self) -> NDArray[np.int64]:
+        """Of the chosen those that become lists."""
+        return self.chosen[self._hits()[self.chosen] > 0]
+
+    def most_rows(self) -> int:
+        """Rows the lists have at most; exactly, where the lesson does not say what was seen."""
+        queries = self.queries
+        sizes = np.diff(self.lesson.queries.candidates.offsets)[queries]
+        if self.negatives is not None:
+            sizes = np.minimum(sizes, self._hits()[queries] + self.negatives)
+        return int(sizes.sum())
+
+    def _hits(self) -> NDArray[np.int64]:
+        offsets = self.lesson.queries.candidates.offsets
+        hits = np.add.reduceat(np.append(self.gained > 0, False).astype(np.int64), offsets[:-1])
+        return hits * (np.diff(offsets) > 0)
 
 
-def joined(parts: Sequence[Lists | None]) -> Lists | None:
-    """One after the other; None when there is none at all."""
-    known = [part for part in parts if part is not None]
-    if not known:
-        return None
-    return Lists(
-        np.concatenate([[0], np.cumsum(np.concatenate([part.lengths for part in known]))]),
-        np.concatenate([part.dense for part in known]),
-        np.concatenate([part.codes for part in known]),
-        np.concatenate([part.gains for part in known]),
-        np.concatenate([_weights(part) for part in known]) if any(p.weights is not None for p in known) else None,
-    )
+class Shelf:
+    """
+    Where lists are put as they are made: `_BATCH` queries at a time, each row to the place where it stays.
 
+    Held are the rows and one batch; parts that are joined in the end would be held twice.
+    """
 
-def _weights(part: Lists) -> Float32:
-    return np.ones(len(part), np.float32) if part.weights is None else part.weights
+    def __init__(self, most_rows: int) -> None:
+        """*most_rows* of all that will be put. Room that is never used is never touched, and costs nothing."""
+        self._most, self._end, self._is_weighted = most_rows, 0, False
+        self._dense, self._codes = np.empty((0, 0), np.float32), np.empty((0, 0), np.int64)
+        self._gains = np.empty(most_rows, np.float32)
+        self._lengths: list[NDArray[np.int64]] = []
+        self._weights: list[Float32] = []
+
+    def put(self, taken: Taken, features: Features, items: ItemTable, rng: np.random.Generator) -> None:
+        """Make the lists of *taken*. Of a lesson that says what was seen, only that."""
+        lesson, gained, chosen = taken.lesson, taken.gained, taken.queries
+        self._is_weighted |= lesson.seen is not None and len(chosen) > 0
+        for start in range(0, len(chosen), _BATCH):
+            queries, places = subset(lesson.queries, chosen[start : start + _BATCH])
+            at = None if lesson.item_rows is None else lesson.item_rows[places]
+            encoded, gains = features.rows(queries, items, at), gained[places]
+            owner, offsets = owners(queries.candidates), queries.candidates.offsets
+            weights = np.ones(len(queries.candidates), np.float32)
+            if lesson.seen is not None:
+                # Encoded among all candidates, as it was served; learnt from where somebody could have wanted it.
+                kept = np.flatnonzero(lesson.seen[places] > 0)
+                encoded, gains, owner = encoded.take(kept), gains[kept], owner[kept]
+                offsets = np.searchsorted(owner, np.arange(len(offsets)))
+                weights = _said(gains, lesson.gains[places][kept], owner, len(queries.candidates))
+            if taken.negatives is not None:
+                kept = _thinned(gains, owner, offsets, taken.negatives, rng)
+                encoded, gains, owner = encoded.take(kept), gains[kept], owner[kept]
+            self._append(encoded, gains, np.bincount(owner, minlength=len(queries.candidates)), weights)
+            headway.told(start + _BATCH, len(chosen))
+
+    def lists(self) -> Lists | None:
+        """Everything that was put, in its order; None when there is nothing."""
+        if not self._lengths:
+            return None
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))])
+        weights = np.concatenate(self._weights) if self._is_weighted else None
+        return Lists(offsets, self._dense[: self._end], self._codes[: self._end], self._gains[: self._end], weights)
+
+    def _append(self, encoded: Encoded, gains: Float32, lengths: NDArray[np.int64], weights: Float32) -> None:
+        if not self._lengths:
+            self._dense = np.empty((self._most, encoded.dense.shape[1]), np.float32)
+            self._codes = np.empty((self._most, encoded.codes.shape[1]), np.int64)
+        own = slice(self._end, self._end + len(gains))
+        self._dense[own], self._codes[own], self._gains[own] = encoded.dense, encoded.codes, gains
+        self._end = own.stop
+        self._lengths.append(lengths)
+        self._weights.append(weights)
 
 
 def _said(gained: Float32, gains: Float32, owner: NDArray[np.int64], q: int) -> Float32:

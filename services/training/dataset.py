@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -123,9 +124,10 @@ class Dataset:
         }
 
     @cached_property
-    def _by_user(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        order = np.argsort(self.users, kind="stable")
-        starts = np.searchsorted(self.users[order], np.arange(len(self.user_ids) + 1))
+    def _by_user(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        # Held for as long as the past it is of, and every lesson holds one.
+        order = np.argsort(self.users, kind="stable").astype(np.int32)
+        starts = np.concatenate([[0], np.cumsum(np.bincount(self.users, minlength=len(self.user_ids)))])
         return order, starts
 
     def shoppers(
@@ -142,13 +144,13 @@ class Dataset:
         Without *placements* everybody is on the home page, without *context* nobody looks at anything.
         """
         order, starts = self._by_user
-        picked: list[NDArray[np.int64]] = []
+        picked: list[NDArray[np.int32]] = []
         for user, moment in zip(users, moments_us, strict=True):
             own = order[starts[user] : starts[user + 1]]
             end = int(np.searchsorted(self.at_us[own], moment, "left"))
             picked.append(own[max(0, end - limit) : end])
         lengths = np.array([len(p) for p in picked], np.int64)
-        events = np.concatenate(picked) if picked else np.empty(0, np.int64)
+        events = np.concatenate(picked) if picked else np.empty(0, np.int32)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         ages = (np.repeat(moments_us, lengths) - self.at_us[events]) / US
         return Shoppers(
@@ -180,9 +182,9 @@ def load(data: Path) -> Dataset:
     user_ids, users = _numbered(_column(data, "user_id"))
     _, sessions = _numbered(_column(data, "session_id"), missing="")
     items, places = _numbered(_column(data, "item_id"))
-    keys = np.array([key_of[item] for item in items], np.int32)[places]
+    keys = np.array([key_of[item] for item in items.to_pylist()], np.int32)[places]
     kinds, places = _numbered(_column(data, "event_type"))
-    types = np.array([TYPE_CODES.get(kind, 0) for kind in kinds], np.uint8)[places]
+    types = np.array([TYPE_CODES.get(kind, 0) for kind in kinds.to_pylist()], np.uint8)[places]
     info = json.loads((data / INFO_FILE).read_text(encoding="utf-8")) if (data / INFO_FILE).is_file() else {}
     # The catalogue may have changed since the data was made (services/training/catalogue_log.py).
     files = {
@@ -191,7 +193,7 @@ def load(data: Path) -> Dataset:
     }
     return Dataset(
         item_ids=ids,
-        user_ids=user_ids,
+        user_ids=user_ids.to_pylist(),
         items=_items(data / ITEMS_FILE, key_of),
         users=users[order],
         keys=keys[order],
@@ -208,16 +210,23 @@ def _column(data: Path, name: str) -> pa.ChunkedArray:
     return pq.read_table(data / EVENTS_FILE, columns=[name]).column(name)
 
 
-def _numbered(column: pa.ChunkedArray, missing: str | None = None) -> tuple[list[str], NDArray[np.int32]]:
+def _numbered(column: pa.ChunkedArray, missing: str | None = None) -> tuple[pa.Array, NDArray[np.int32]]:
     """Distinct values in sorted order, and each value's number (n,); *missing* and nulls become -1."""
     encoded = column.cast(pa.string()).dictionary_encode().combine_chunks()
-    values = [value for value in encoded.dictionary.to_pylist() if value is not None]
-    distinct = sorted(set(values) - {missing})
-    number = {value: i for i, value in enumerate(distinct)}
+    # As Arrow sorts, by bytes, which is Python's order of text: millions of sessions are never Python's strings.
+    order = pc.array_sort_indices(encoded.dictionary)
+    distinct = encoded.dictionary.take(order)
     # One more for null, which is the last place of the table however far it is.
-    numbers = np.array([*(number.get(value, -1) for value in encoded.dictionary.to_pylist()), -1], np.int32)
+    numbers = np.full(len(distinct) + 1, -1, np.int32)
+    if missing is not None and (at := pc.index(distinct, pa.scalar(missing, pa.string())).as_py()) >= 0:
+        order, distinct = _without(order, at), _without(distinct, at)
+    numbers[order.to_numpy()] = np.arange(len(distinct), dtype=np.int32)
     places = encoded.indices.fill_null(len(numbers) - 1).to_numpy(zero_copy_only=False)
     return distinct, numbers[places]
+
+
+def _without(values: pa.Array, at: int) -> pa.Array:
+    return pa.concat_arrays([values.slice(0, at), values.slice(at + 1)])
 
 
 def _items(path: Path, key_of: dict[str, int]) -> Items:

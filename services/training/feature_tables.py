@@ -81,10 +81,10 @@ FROM {events}
 REPETITIONS = REPEATED + "ORDER BY timestamp, event_id"
 """The same, sorted by time."""
 
-SEEN_AT_ONCE = 2_000_000
+SEEN_AT_ONCE = 1_000_000
 """
-Events in the table `seen` at most; of more, some of the entities are computed after the other. Derived: a row of it is
-about 300 bytes, so 600 MB, whatever the number of events.
+Events in the table `seen` at most; of more, some of the entities are computed after the other (`feature_parts.py`).
+Derived: a row of it is about 300 bytes, and it is sorted, so 600 MB, whatever the number of events.
 """
 
 OPTIONAL_EVENTS = {"session_id": pa.string(), "quantity": pa.float64(), "price": pa.float64()}
@@ -171,35 +171,20 @@ def snapshot(views: Sequence[ViewSql], events: pa.Table, items: pa.Table, moment
     if moment.tzinfo is None:
         raise FeatureError(f"moment {moment} has no time zone; give UTC")
     end = pc.sum(pc.less(events.column("timestamp"), pa.scalar(moment, pa.timestamp("us", "UTC")))).as_py() or 0
-    before, parts = events.slice(0, end), max(1, -(-end // SEEN_AT_ONCE))
-    if parts == 1:
-        return _computed(views, before, items, moment)
-    found = _computed([view for view in views if view.origin == "items"], before.slice(0, 0), items, moment)
-    for key in sorted({view.key for view in views if view.origin == "events"}):
-        own = [view for view in views if view.origin == "events" and view.key == key]
-        some = [_computed(own, before, items, moment, f"hash({key}) % {parts} = {part}") for part in range(parts)]
-        for view in own:
-            # Each entity is in one part with all its events, so parts side by side are the whole.
-            found[view.name] = pa.concat_tables(part[view.name] for part in some).sort_by(key).combine_chunks()
-    return {view.name: found[view.name] for view in views}
-
-
-def _computed(
-    views: Sequence[ViewSql], before: pa.Table, items: pa.Table, moment: datetime, among: str = "true"
-) -> dict[str, pa.Table]:
-    """Rows of *views* from the events *before* the moment, of entities that fulfil the condition *among*."""
     with new_database() as database:
         fill_catalogue(database, items, moment)
-        database.register("all_before", before)
-        database.execute("CREATE VIEW before_moment AS SELECT * FROM all_before")
+        database.register("before_moment", events.slice(0, end))
         database.execute(_ITEM_TOTALS)
-        # No untrusted text: a condition of ours.
-        database.execute(f"CREATE OR REPLACE VIEW before_moment AS SELECT * FROM all_before WHERE {among}")  # noqa: S608
         fill_seen(database, moment)
-        database.execute("DROP TABLE item_totals; DROP VIEW before_moment")
-        database.unregister("all_before")
-        database.execute("SET python_enable_replacements = false; SET enable_external_access = false")
-        return {view.name: _stamped(rows(database, view), moment) for view in views}
+        database.execute("DROP TABLE item_totals")
+        database.unregister("before_moment")
+        shut(database)
+        return {view.name: stamped(rows(database, view), moment) for view in views}
+
+
+def shut(database: Any) -> None:
+    """From here on an expression reaches neither Python's variables nor files."""
+    database.execute("SET python_enable_replacements = false; SET enable_external_access = false")
 
 
 def fill_catalogue(database: Any, items: pa.Table, moment: datetime) -> None:
@@ -293,7 +278,8 @@ def _explained(database: Any, view: ViewSql, error: duckdb.Error) -> FeatureErro
     )
 
 
-def _stamped(rows: pa.Table, moment: datetime) -> pa.Table:
+def stamped(rows: pa.Table, moment: datetime) -> pa.Table:
+    """*rows* with the moment they are of, as Feast wants to find it."""
     at = pa.array([moment.astimezone(UTC)] * rows.num_rows, pa.timestamp("us", "UTC"))
     return rows.add_column(1, "event_timestamp", at).add_column(2, "created_timestamp", at)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from protos.feast_layout import EntityPlan, ReadPlan, ViewPlan, check_collisions
-from services.training import feature_tables, live_views
+from services.training import feature_parts, feature_tables, live_views
 from services.training.dataset import OPENED_US
+from services.training.feature_parts import Only
 from services.training.feature_store import FeatureError, apply, open_store
 from services.training.feature_tables import FieldSql, ViewSql
 
@@ -50,7 +51,13 @@ def now_of(data: Path) -> datetime:
 
 
 def compute(
-    data: Path, moments: Sequence[datetime], *, events: Path | None = None, items: Path | None = None
+    data: Path,
+    moments: Sequence[datetime],
+    *,
+    events: Path | None = None,
+    items: Path | None = None,
+    only: Only | None = None,
+    tell: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[str, int]:
     """
     Write DIR/features/<view>.parquet for every view whose fields carry SQL, replacing it, and `live_views` of them.
@@ -58,6 +65,8 @@ def compute(
     Args:
         moments: when the snapshots are taken; each sees the events strictly before it. With time zone.
         events, items: read from here instead of DIR/events.parquet and DIR/items.parquet.
+        only: moment → users that are asked about at it; in a large shop others then have no row of that moment.
+        tell: told how many steps are done, and of how many.
 
     Returns:
         view → rows written. Views without SQL are the engineer's own and left alone.
@@ -69,12 +78,13 @@ def compute(
         raise FeatureError("no moments to take a snapshot at; give at least the moment after the last event")
     store = open_store(data)
     views = _computed_views(store)
-    known_events = feature_tables.load_events(events or data / "events.parquet")
-    known_items = feature_tables.load_items(items or data / "items.parquet")
+    known_events, known_items = (
+        events or data / "events.parquet",
+        feature_tables.load_items(items or data / "items.parquet"),
+    )
     parts: dict[str, list[pa.Table]] = {view.name: [] for view in views}
-    for moment in sorted(set(moments)):
-        for name, rows in feature_tables.snapshot(views, known_events, known_items, moment).items():
-            parts[name].append(rows)
+    for name, rows in _snapshots(data, views, known_events, known_items, sorted(set(moments)), only, tell):
+        parts[name].append(rows)
     written = {}
     for name, tables in parts.items():
         table = pa.concat_tables(tables)
@@ -83,6 +93,26 @@ def compute(
     live_views.save(data, store.config.project, views)
     log.info("features computed: %d moments, rows %s", len(set(moments)), written)
     return written
+
+
+def _snapshots(
+    data: Path,
+    views: Sequence[ViewSql],
+    events: Path,
+    items: pa.Table,
+    moments: Sequence[datetime],
+    only: Only | None,
+    tell: Callable[[int, int], None],
+) -> Iterator[tuple[str, pa.Table]]:
+    """(view, its rows at one moment); of more events than fit at once, part by part."""
+    if not events.is_file() or pq.ParquetFile(events).metadata.num_rows <= feature_tables.SEEN_AT_ONCE:
+        known = feature_tables.load_events(events)
+        for done, moment in enumerate(moments, 1):
+            yield from feature_tables.snapshot(views, known, items, moment).items()
+            tell(done, len(moments))
+        return
+    workshop = data / "features" / ".parts"
+    yield from feature_parts.snapshots(views, events, items, moments, workshop, only, tell)
 
 
 def historical(data: Path, entity_df: pd.DataFrame, service: str = SERVICE) -> pd.DataFrame:

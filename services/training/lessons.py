@@ -112,15 +112,13 @@ def ask(
     *session_days*.
     """
     rng = np.random.default_rng(seed)
-    judged = truth(dataset, window)
-    chosen = np.sort(rng.permutation(len(judged.users))[:MAX_QUERIES])
-    users, moments = judged.users[chosen], np.full(len(chosen), window.start_us)
-    nothing: list[NDArray[np.int32]] = [np.empty(0, np.int32)] * len(chosen)
-    touched = [judged.touched[i] for i in chosen]
-    home = np.full(len(chosen), common_pb2.PLACEMENT_HOME, np.uint8)
+    judged = truth(dataset, window, lambda n: np.sort(rng.permutation(n)[:MAX_QUERIES]))
+    users, moments = judged.users, np.full(len(judged.users), window.start_us)
+    nothing: list[NDArray[np.int32]] = [np.empty(0, np.int32)] * len(users)
+    home = np.full(len(users), common_pb2.PLACEMENT_HOME, np.uint8)
     parts = [
-        (users, moments, nothing, home, nothing, [judged.rebuy[i] for i in chosen]),
-        (users, moments, nothing, home, touched, [judged.discovery[i] for i in chosen]),
+        (users, moments, nothing, home, nothing, judged.rebuy),
+        (users, moments, nothing, home, judged.touched, judged.discovery),
         _sessions(dataset, window, rng, sessions, session_days),
     ]
     all_users = np.concatenate([p[0] for p in parts])

@@ -30,13 +30,14 @@ from protos import artefacts
 from protos.arrays import Float32
 from protos.artefacts import Artefact
 from protos.tuned import Tuned
-from services.chassis.model import Generator, RerankQueries, Resources
+from services.chassis.model import Fitted, Generator, RerankQueries, Resources
 from services.training import (
     admission,
     catalogue_log,
     device,
     features,
     from_log,
+    headway,
     lessons,
     popular,
     redaction,
@@ -49,13 +50,16 @@ from services.training import (
 from services.training import dataset as datasets
 from services.training import tuned as tuned_file
 from services.training.dataset import Dataset, iso
-from services.training.lessons import Lesson
+from services.training.lessons import Asked, Lesson
 from services.training.repeatable import repeatable
 from services.training.sources import SourceSpec, check, code_of, learns_from_items_only, service
+from services.training.split import Window
 
 RERANKER = "reranking"
 POPULAR = "popular"
 REPORT_FILE = admission.RUN_FILE
+UNCHANGED = ".unchanged"
+"""Folder, for the length of a run, of what is fitted on the catalogue alone: the same before every window."""
 
 # Raised when training would come out differently from the same data; so a data directory is trained anew.
 RECIPE = 5
@@ -86,6 +90,7 @@ class _Run:
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
     timeless: dict[str, Generator] = field(default_factory=dict)
+    unchanged: dict[str, tuple[Fitted, Path]] = field(default_factory=dict)
     parameters: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     tuned: Tuned = field(default_factory=Tuned)
     log_files: list[str] | None = None
@@ -101,7 +106,8 @@ class _Run:
         """Announce a step and time it."""
         self.progress(what)
         began = time.monotonic()
-        yield
+        with headway.span(0.0, 1.0):
+            yield
         self.seconds[what] = round(time.monotonic() - began, 2)
 
 
@@ -131,8 +137,19 @@ def train(
         DatasetUnusable, SettingsUnusable, TunedUnusable, FeatureError, DeviceUnusable: what was found, and what to do.
     """
     place = device.chosen(on)
-    with device.using(place):
+    with device.using(place), _forgetting(data):
         return _trained(data, sources, seed, force, until, progress, promote_anyway, with_log, place)
+
+
+@contextmanager
+def _forgetting(data: Path) -> Iterator[None]:
+    """Nothing of UNCHANGED is there when a run begins or ends."""
+    kept = data / registry.MODELS / UNCHANGED
+    shutil.rmtree(kept, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(kept, ignore_errors=True)
 
 
 def _trained(
@@ -165,12 +182,11 @@ def _trained(
     taught = lessons.windows(everything)
     with run.step("applying feature definitions"):
         features.apply(data)
-    moments = [_moment(w.start_us) for w in taught] + [_moment(everything.until_us)]
-    with run.step(f"computing features at {len(moments)} moments"):
-        features.compute(data, moments)
-        plan = features.compile_plan(data)
+    asked = _asked(run, everything, taught)
+    # What was served before is compared with the features of whoever it was served to.
+    plan = _computed(run, everything, taught, () if with_log else asked)
     _choose(run, everything.before(taught[0].start_us) if taught else everything)
-    learnt = [_lesson(run, everything, plan, w, i) for i, w in enumerate(taught, 1)]
+    learnt = [_lesson(run, everything, plan, w, a, i) for i, (w, a) in enumerate(zip(taught, asked, strict=True), 1)]
     learnt = [lesson for lesson in learnt if (lesson.gains > 0).any()]
     if with_log:
         learnt += _from_log(run, everything, plan)
@@ -223,11 +239,11 @@ def rehearse(
     run = _Run(data, sources, seed, progress, parameters=dict(parameters))
     past = everything.before(until_us)
     taught = lessons.windows(past)
-    with run.step(f"computing features at {len(taught) + 1} moments"):
-        features.apply(data)
-        features.compute(data, [*(_moment(w.start_us) for w in taught), _moment(until_us)])
-        plan = features.compile_plan(data)
-    learnt = [_lesson(run, past, plan, w, i) for i, w in enumerate(taught, 1)]
+    asked = _asked(run, past, taught)
+    features.apply(data)
+    plan = _computed(run, past, taught, asked)
+    with _forgetting(data):
+        learnt = [_lesson(run, past, plan, w, a, i) for i, (w, a) in enumerate(zip(taught, asked, strict=True), 1)]
     items = _features(data, plan, past, np.empty(0, np.int64), until_us)
     serving = service(RERANKER, "train", "reranker").Serving(plan, past, items.item_numeric, items.item_categorical)
 
@@ -254,16 +270,48 @@ def _choose(run: _Run, past: Dataset) -> None:
 
 
 def _fit_generator(run: _Run, models: Path, spec: SourceSpec, dataset: Dataset) -> Artefact:
-    module = service(spec.name, "train")
     with run.step(f"fitting {spec.name} before {iso(dataset.until_us)[:10]}"):
         staged = registry.staging(models, spec.name)
-        with repeatable(run.seed):
-            parameters = {**run.parameters.get(spec.name, {}), **spec.parameters}
-            fitted = module.fit(dataset, parameters, run.seed, staged)
+        if spec.name in run.unchanged:
+            fitted, files = run.unchanged[spec.name]
+            shutil.copytree(files, staged, dirs_exist_ok=True)
+        else:
+            fitted = _fitted(run, spec, dataset, staged)
         return registry.publish(models, spec.name, "generator", staged, fitted, dataset, run.seed)
 
 
-def _lesson(run: _Run, everything: Dataset, plan: Any, window: Any, number: int) -> Lesson:
+def _fitted(run: _Run, spec: SourceSpec, dataset: Dataset, out: Path) -> Fitted:
+    """What the source's `fit` says, its files in *out*; kept for later where events do not change them."""
+    with repeatable(run.seed):
+        parameters = {**run.parameters.get(spec.name, {}), **spec.parameters}
+        fitted: Fitted = service(spec.name, "train").fit(dataset, parameters, run.seed, out)
+    if learns_from_items_only(spec.name):
+        run.unchanged[spec.name] = fitted, run.models / UNCHANGED / spec.name
+        shutil.copytree(out, run.models / UNCHANGED / spec.name)
+    return fitted
+
+
+def _asked(run: _Run, everything: Dataset, taught: Sequence[Window]) -> list[Asked]:
+    """Who is asked about in each window, before anything is computed for them."""
+    with run.step(f"choosing whom to ask about in {len(taught)} windows"):
+        # The re-ranker orders home and category pages (ADR 12), and is taught those alone.
+        return [lessons.ask(everything, window, run.seed + i, sessions=0) for i, window in enumerate(taught, 1)]
+
+
+def _computed(run: _Run, everything: Dataset, taught: Sequence[Window], asked: Sequence[Asked]) -> Any:
+    """Feature tables at the start of each window and now, and the read plan. At a start *asked*'s shoppers suffice."""
+    starts = [_moment(window.start_us) for window in taught]
+    only = {
+        at: [everything.user_ids[user] for user in np.unique(one.users).tolist()]
+        for at, one in zip(starts, asked, strict=bool(asked))
+    }
+    moments = [*starts, _moment(everything.until_us)]
+    with run.step(f"computing features at {len(moments)} moments"):
+        features.compute(run.data, moments, only=only, tell=headway.teller())
+        return features.compile_plan(run.data)
+
+
+def _lesson(run: _Run, everything: Dataset, plan: Any, window: Window, asked: Asked, number: int) -> Lesson:
     """One window: generators fitted on its past, what they propose, features as of its start, what was wanted."""
     past = everything.before(window.start_us)
     workshop = run.data / registry.MODELS / ".lessons"
@@ -273,8 +321,6 @@ def _lesson(run: _Run, everything: Dataset, plan: Any, window: Any, number: int)
         generators[spec.name] = run.timeless.get(spec.name) or _generator(run, workshop, spec, past)
     shutil.rmtree(workshop, ignore_errors=True)
     with run.step(f"asking the generators about window {number}"):
-        # The re-ranker orders home and category pages (ADR 12), and is taught those alone.
-        asked = lessons.ask(everything, window, run.seed + number, sessions=0)
         quotas = {spec.name: spec.quota for spec in run.sources}
         candidates, scores, ranks = lessons.propose(generators, quotas, asked.shoppers, asked.exclude)
     with run.step(f"joining features of window {number}"):

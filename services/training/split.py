@@ -6,11 +6,13 @@ The rule: nothing is tuned on the test window. Splits by shopper or by chance le
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.chassis.signals import POSITIVE_TYPES
 from services.training.dataset import DAY_US, Dataset, DatasetUnusable, to_us
@@ -78,26 +80,34 @@ def window(dataset: Dataset, name: Name, source: str = "") -> Window:
     return chosen
 
 
-def truth(dataset: Dataset, judged: Window) -> Truth:
+def truth(dataset: Dataset, judged: Window, drawn: Callable[[int], NDArray[np.integer]] | None = None) -> Truth:
     """
     Who is judged in a window and on what.
 
     A truth item is one the shopper viewed, clicked, put in the basket or bought; impressions and removals are not.
+
+    Args:
+        drawn: number of shoppers who could be judged → places, rising, of those who are; None: all. What a large shop's
+            others did before is not looked up.
     """
     start, end = np.searchsorted(dataset.at_us, [judged.start_us, judged.end_us])
     wanted = np.isin(dataset.types, POSITIVE_TYPES)
-    past = dict(_keys_by_user(dataset, np.flatnonzero(wanted[:start])))
-    seen_before = set(dataset.users[:start].tolist())
-    rows = [
-        (user, keys, past.get(user, np.empty(0, np.int32)))
-        for user, keys in _keys_by_user(dataset, start + np.flatnonzero(wanted[start:end]))
-        if user in seen_before
-    ]
+    inside = start + np.flatnonzero(wanted[start:end])
+    is_known = np.zeros(len(dataset.user_ids), np.bool_)
+    is_known[dataset.users[:start]] = True
+    came = np.unique(dataset.users[inside])
+    came = came[is_known[came]]
+    chosen = came if drawn is None else came[drawn(len(came))]
+    is_chosen = np.zeros(len(dataset.user_ids), np.bool_)
+    is_chosen[chosen] = True
+    past = dict(_keys_by_user(dataset, np.flatnonzero(wanted[:start] & is_chosen[dataset.users[:start]])))
+    rebuy = _keys_by_user(dataset, inside[is_chosen[dataset.users[inside]]])
+    touched = [past.get(user, np.empty(0, np.int32)) for user, _ in rebuy]
     return Truth(
-        users=np.array([user for user, _, _ in rows], np.int64),
-        rebuy=[keys for _, keys, _ in rows],
-        discovery=[np.setdiff1d(keys, old) for _, keys, old in rows],
-        touched=[old for _, _, old in rows],
+        users=np.array([user for user, _ in rebuy], np.int64),
+        rebuy=[keys for _, keys in rebuy],
+        discovery=[np.setdiff1d(keys, old) for (_, keys), old in zip(rebuy, touched, strict=True)],
+        touched=touched,
     )
 
 

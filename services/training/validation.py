@@ -85,9 +85,7 @@ def profile(dataset: Dataset) -> Profile:
     """The profile of *dataset*; of one without events, zeros."""
     if not len(dataset):
         return Profile(0, 0, dataset.n_items, 0, 0, 0.0, 0.0, 0.0, 0)
-    order = np.lexsort((dataset.types, dataset.keys, dataset.users, dataset.at_us))
-    columns = np.stack([c[order].astype(np.int64) for c in (dataset.at_us, dataset.users, dataset.keys, dataset.types)])
-    repeated = int((columns[:, 1:] == columns[:, :-1]).all(0).sum())
+    repeated = _repeated(dataset)
     listed = np.array([bool(title) for title in dataset.items.titles]) | (dataset.items.categories != "")
     # A catalogue without a title anywhere cannot be told from no catalogue.
     unknown = float((~listed[dataset.keys]).mean()) if listed.any() else 0.0
@@ -109,6 +107,18 @@ def profile(dataset: Dataset) -> Profile:
         types_before=_shares(dataset.types[before]),
         types_last=_shares(dataset.types[last]),
     )
+
+
+def _repeated(dataset: Dataset) -> int:
+    """Events that repeat another one's moment, shopper, item and type; looked for among those of one moment only."""
+    same = np.diff(dataset.at_us) == 0
+    shared = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    columns = (dataset.types[shared], dataset.keys[shared], dataset.users[shared], dataset.at_us[shared])
+    order = np.lexsort(columns)
+    equal = np.ones(max(len(shared) - 1, 0), np.bool_)
+    for column in columns:
+        equal &= column[order][1:] == column[order][:-1]
+    return int(equal.sum())
 
 
 def faults(found: Profile, last: Profile | None, now_us: int, limits: Limits | None = None) -> tuple[str, ...]:

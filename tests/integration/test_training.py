@@ -10,8 +10,10 @@ import pytest
 from protos import artefacts
 from protos import tuned as tuned_file
 from protos.tuned import Tuned
-from services.training import admission, dataset, lessons, pipeline, popular, tuned
+from services.content_based import train as content_based
+from services.training import admission, dataset, headway, lessons, pipeline, popular, tuned
 from services.training.dataset import DatasetUnusable
+from services.training.repeatable import repeatable
 from services.training.sources import SettingsUnusable, SourceSpec, configured
 from tests.integration.conftest import MODELS, SOURCES
 
@@ -49,6 +51,38 @@ def test_the_reranker_carries_the_plan_it_was_trained_on(shop, trained):
     assert manifest.features is not None
     assert manifest.features["plan"] in manifest.files
     assert manifest.parameters["sources"] == [source.name for source in SOURCES]
+
+
+def test_what_is_fitted_on_the_catalogue_alone_is_fitted_once_and_is_what_a_fit_of_now_gives(shop, trained, tmp_path):
+    published = artefacts.load(shop / "models", "content_based").manifest
+
+    with repeatable(7):
+        fitted = content_based.fit(dataset.load(shop), {}, 7, tmp_path)
+
+    assert published.files == artefacts.hash_files(tmp_path)
+    assert published.metrics == fitted.metrics
+    assert published.data["events"] == len(dataset.load(shop))
+    assert not (shop / "models" / pipeline.UNCHANGED).exists()
+
+
+def test_a_run_says_how_far_each_step_is(shop, tmp_path):
+    for name in ("events.parquet", "items.parquet", "dataset.json"):
+        shutil.copy(shop / name, tmp_path / name)
+    heard = {}
+    step = [""]
+
+    def begins(what):
+        step[0] = what
+
+    with headway.heard_by(lambda share: heard.setdefault(step[0], []).append(share)):
+        pipeline.train(tmp_path, SOURCES, progress=begins)
+
+    for what, shares in heard.items():
+        assert shares == sorted(shares), what
+        assert shares[-1] == 1.0, what
+    fits = [shares for what, shares in heard.items() if what.startswith(("fitting collab", "training the re-ranker"))]
+    assert fits
+    assert min(map(len, fits)) > 5
 
 
 def test_popular_holds_every_item_once(shop, trained):

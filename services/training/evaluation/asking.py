@@ -119,6 +119,8 @@ def tutti_recommend(place: Path, queries: Path, out: Path, exclude_seen: bool, d
     command = [str(Path(sys.executable).with_name("tutti")), "recommend", "--data", str(place), "--users", str(queries)]
     command += ["--k", str(DEEP_CUT), "--out", str(out), "--stages"] + ["--exclude-seen"] * exclude_seen
     command += ["--diversity", diversity] if diversity else []
+    # Judged is what the code of now makes: parts of a run that was stopped may be of another.
+    command += ["--restart"]
     out.unlink(missing_ok=True)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or not out.is_file():

@@ -6,8 +6,9 @@ import io
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.cli import progress, recommend
+from orchestrator.cli import parts, progress, recommend
 from orchestrator.cli.ordered import in_order
+from protos import artefacts
 
 
 class Makers:
@@ -114,39 +115,114 @@ def test_a_length_of_time_is_said_as_people_do(seconds, said):
 
 
 SCHEMA = recommend.SCHEMA
+INPUTS = {"the users file": "abc", "--k": 20}
 
 
-def rows_of(n, at=0):
-    return [(f"u{i}", "mug", 1, 0.5) for i in range(at, at + n)]
+def answers(keep, numbers, level="full"):
+    for i in numbers:
+        keep([(f"u{i}", "mug", 1, 0.5), (f"u{i}", "pot", 2, 0.4)], level)
 
 
-def test_slates_are_written_group_by_group_and_the_file_is_there_at_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(recommend, "ROWS_A_GROUP", 3)
+def test_slates_are_written_part_by_part_and_the_file_is_there_at_the_end(tmp_path):
     out = tmp_path / "slates.parquet"
+    run = parts.Parts.of(out, INPUTS, size=3, total=8)
 
-    with recommend._whole(out, SCHEMA) as write:
-        for at in range(0, 8, 2):
-            write(rows_of(2, at))
+    with recommend._kept(run, SCHEMA) as keep:
+        answers(keep, range(8))
         assert not out.exists()
+    run.join(SCHEMA)
 
     table = pq.read_table(out)
-    assert table.column("user_id").to_pylist() == [f"u{i}" for i in range(8)]
+    assert table.column("user_id").to_pylist() == [f"u{i}" for i in range(8) for _ in range(2)]
     assert pq.ParquetFile(out).num_row_groups == 3
+    assert run.counts == {}
     assert [path.name for path in tmp_path.iterdir()] == ["slates.parquet"]
 
 
-def test_a_batch_that_fails_leaves_the_file_of_the_last_one(tmp_path):
+def test_a_run_that_was_stopped_goes_on_where_it_was_and_makes_the_same_file(tmp_path):
+    whole = parts.Parts.of(tmp_path / "whole.parquet", INPUTS, size=3, total=8)
+    with recommend._kept(whole, SCHEMA) as keep:
+        answers(keep, range(8))
+    whole.join(SCHEMA)
     out = tmp_path / "slates.parquet"
-    with recommend._whole(out, SCHEMA) as write:
-        write(rows_of(1))
 
-    def fails():
-        with recommend._whole(out, SCHEMA) as write:
-            write(rows_of(5))
-            raise ValueError("half way")
+    def is_stopped():
+        with recommend._kept(parts.Parts.of(out, INPUTS, size=3, total=8), SCHEMA) as keep:
+            answers(keep, range(5))
+            raise KeyboardInterrupt
 
-    with pytest.raises(ValueError, match="half way"):
-        fails()
+    with pytest.raises(KeyboardInterrupt):
+        is_stopped()
+    again = parts.Parts.of(out, INPUTS, size=3, total=8)
 
-    assert pq.read_table(out).num_rows == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["slates.parquet"]
+    assert not out.exists()
+    assert again.missing() == [1, 2]
+    assert [again.questions(number) for number in again.missing()] == [slice(3, 6), slice(6, 8)]
+    with recommend._kept(again, SCHEMA) as keep:
+        answers(keep, range(3, 8), "partial")
+    assert again.counts == {"full": 3, "partial": 5}
+    again.join(SCHEMA)
+    assert pq.read_table(out).equals(pq.read_table(tmp_path / "whole.parquet"))
+
+
+def test_parts_of_other_inputs_are_refused_by_name_until_they_are_thrown_away(tmp_path):
+    out = tmp_path / "slates.parquet"
+    with recommend._kept(parts.Parts.of(out, INPUTS, size=3, total=8), SCHEMA) as keep:
+        answers(keep, range(3))
+
+    with pytest.raises(parts.InputsChanged, match=r"1 parts .* the users file changed; give --restart"):
+        parts.Parts.of(out, {**INPUTS, "the users file": "xyz"}, size=3, total=8)
+    with pytest.raises(parts.InputsChanged, match="--k and questions a part changed"):
+        parts.Parts.of(out, {**INPUTS, "--k": 10}, size=6, total=8)
+    anew = parts.Parts.of(out, {**INPUTS, "the users file": "xyz"}, size=3, total=8, restart=True)
+
+    assert anew.missing() == [0, 1, 2]
+    assert not anew.folder.exists()
+
+
+def test_a_part_that_is_half_written_or_gone_is_made_again(tmp_path):
+    out = tmp_path / "slates.parquet"
+    run = parts.Parts.of(out, INPUTS, size=3, total=8)
+    with recommend._kept(run, SCHEMA) as keep:
+        answers(keep, range(8))
+    (run.folder / "part-00001.parquet").unlink()
+    (run.folder / "part-00001.partial").write_bytes(b"half")
+
+    assert parts.Parts.of(out, INPUTS, size=3, total=8).missing() == [1]
+    (run.folder / parts.MANIFEST).write_text("{")
+    with pytest.raises(parts.InputsChanged, match="cannot be read"):
+        parts.Parts.of(out, INPUTS, size=3, total=8)
+
+
+def test_an_answer_with_a_part_missing_is_never_joined(tmp_path):
+    out = tmp_path / "slates.parquet"
+    run = parts.Parts.of(out, INPUTS, size=3, total=8)
+    with recommend._kept(run, SCHEMA) as keep:
+        answers(keep, range(6))
+
+    with pytest.raises(RuntimeError, match=r"part 2 of .* is not done"):
+        run.join(SCHEMA)
+
+    assert not out.exists()
+
+
+def test_inputs_change_with_users_data_models_and_options(tmp_path, monkeypatch):
+    users, models = tmp_path / "users.csv", tmp_path / "models" / "popular"
+    models.mkdir(parents=True)
+    aliases = models / artefacts.ALIASES
+    users.write_text("user_id\nu1\n")
+    aliases.write_text('{"champion": "1", "previous": "0"}')
+    before = recommend._inputs(tmp_path, users, {"k": 20})
+
+    def changed():
+        now = recommend._inputs(tmp_path, users, {"k": 20})
+        return [name for name in now if now[name] != before[name]]
+
+    aliases.write_text('{"champion": "1", "previous": "-1"}')
+    assert changed() == []
+    aliases.write_text('{"champion": "2"}')
+    assert changed() == ["the models"]
+    users.write_text("user_id\nu2\n")
+    assert changed() == ["the users file", "the models"]
+    (tmp_path / "events.parquet").write_bytes(b"other")
+    assert changed() == ["the users file", "the data", "the models"]

@@ -1,5 +1,7 @@
 """What is close to what: each method sees what it is for, and the same numbers come out of a file."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -208,6 +210,44 @@ def test_the_linear_model_leaves_out_the_least_wanted_and_keeps_their_place(monk
     assert len(table.offsets) == 41
     assert set(table.keys.tolist()) <= set(range(30, 40))
     assert np.diff(table.offsets)[:30].sum() == 0
+
+
+@pytest.mark.parametrize("n", [1, 4, 5, 11])
+def test_a_symmetric_matrix_is_inverted_block_by_block(monkeypatch, n):
+    monkeypatch.setattr(affinity, "_BLOCK", 4)
+    rows = np.random.default_rng(n).normal(size=(20, n))
+    gram = rows.T @ rows + np.eye(n)
+
+    inverse = affinity._inverted(gram.copy())
+
+    np.testing.assert_allclose(inverse, np.linalg.inv(gram), atol=1e-9)
+    np.testing.assert_array_equal(inverse, inverse.T)
+
+
+def test_a_matrix_without_an_inverse_is_said_to_have_none():
+    with pytest.raises(np.linalg.LinAlgError, match="the 2 most wanted items have no inverse"):
+        affinity._inverted(np.zeros((2, 2)))
+
+
+def test_affinities_of_the_lessons_are_remembered_as_long_as_they_fit(monkeypatch):
+    shop = a_dataset()
+    pasts = [shop.before(int(at)) for at in shop.at_us[[1, 2]]]
+    first, second = (affinity.learn(past) for past in pasts)
+
+    assert affinity.learn(pasts[0]) is first
+    assert affinity.learn(pasts[1]) is second
+    monkeypatch.setattr(affinity, "_REMEMBERED_BYTES", 0)
+    third = affinity.learn(shop)
+    assert affinity.learn(shop) is third
+    assert affinity.learn(pasts[0]) is not first
+
+
+def test_words_are_compared_once_a_catalogue():
+    shop = a_dataset()
+    other = replace(shop.items, titles=shop.items.titles.copy())
+
+    assert affinity.words(shop.items) is affinity.words(shop.before(int(shop.at_us[1])).items)
+    assert affinity.words(other) is not affinity.words(shop.items)
 
 
 def test_the_linear_model_is_the_closed_form():

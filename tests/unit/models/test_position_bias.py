@@ -36,7 +36,7 @@ def clicked_lists(n=4000, seed=5):
 
 
 def as_lists(dense, clicks, weights=None):
-    """As `lists.of_lesson` makes them: gains by weight, lists by how much more they say than was done."""
+    """As `lists.Shelf` makes them: gains by weight, lists by how much more they say than was done."""
     q, k = clicks.shape
     gains = clicks if weights is None else clicks * weights
     by_list = None if weights is None else (gains.sum(1) / clicks.sum(1)).astype(np.float32)
@@ -96,9 +96,12 @@ def a_lesson(candidates, gains, seen, **about):
     )
 
 
-def rows_of(lesson, negatives=None):
-    chosen = np.arange(len(lesson.queries.candidates))
-    return lists.of_lesson(FEATURES, ITEMS, lesson, chosen, negatives, np.random.default_rng(1))
+def rows_of(*lessons, negatives=None, items=ITEMS):
+    taken = [lists.Taken(one, np.arange(len(one.queries.candidates)), negatives) for one in lessons]
+    shelf, rng = lists.Shelf(sum(one.most_rows() for one in taken)), np.random.default_rng(1)
+    for one in taken:
+        shelf.put(one, FEATURES, items, rng)
+    return shelf.lists()
 
 
 def test_what_nobody_can_have_seen_is_no_row_and_the_rest_is_encoded_among_it():
@@ -128,16 +131,44 @@ def test_an_item_is_read_as_it_was_served():
     lesson = a_lesson([[0, 1]], [1, 0], [1, 1], item_rows=np.array([1, 0]), affinities=FEATURES.affinities)
     items = ItemTable.of(FEATURES.layout, numeric, np.array([["a"], ["b"]], object))
     turned = ItemTable.of(FEATURES.layout, numeric[::-1], np.array([["b"], ["a"]], object))
-    rng = np.random.default_rng(1)
 
-    served = lists.of_lesson(FEATURES, items, lesson, np.arange(1), None, rng)
+    served = rows_of(lesson, items=items)
 
     np.testing.assert_array_equal(served.dense, FEATURES.rows(some_queries([[0, 1]]), turned).dense)
 
 
 def test_lessons_with_and_without_weights_go_together():
-    both = lists.joined([rows_of(a_lesson([[0, 1]], [1, 0], None)), None, rows_of(a_lesson([[2, 3]], [0, 1], [1, 3]))])
+    plain, weighted = a_lesson([[0, 1]], [1, 0], None), a_lesson([[2, 3]], [0, 1], [1, 3])
+    nothing = a_lesson([[4, 5]], [0, 0], [1, 1])
+
+    both = rows_of(plain, nothing, weighted)
 
     assert both.weights.tolist() == [1, 3]
     assert both.only(np.array([False, True])).weights.tolist() == [3]
-    assert lists.joined([rows_of(a_lesson([[0, 1]], [1, 0], None))]).weights is None
+    assert rows_of(plain, nothing).weights is None
+    assert rows_of(nothing) is None
+
+
+@pytest.mark.parametrize("negatives", [None, 1])
+def test_lists_made_batch_by_batch_are_those_of_one_batch(monkeypatch, negatives):
+    lessons = [
+        a_lesson([[0, 1, 2], [3, 4], [5], [], [6, 7, 0]], [1, 0, 0, 0, 0, 1, 0, 1, 1], None),
+        a_lesson([[0, 1], [2, 3]], [1, 0, 0, 2], None),
+    ]
+    whole = rows_of(*lessons, negatives=negatives)
+    monkeypatch.setattr(lists, "_BATCH", 2)
+
+    parts = rows_of(*lessons, negatives=negatives)
+
+    for column in ("offsets", "dense", "codes", "gains"):
+        np.testing.assert_array_equal(getattr(parts, column), getattr(whole, column))
+    assert sorted(parts.gains[parts.gains > 0].tolist()) == [1, 1, 1, 1, 1, 2]
+
+
+def test_a_shelf_has_room_for_exactly_what_is_put():
+    lesson = a_lesson([[0, 1, 2, 3, 4], [5, 6], [7]], [0, 1, 0, 0, 1, 0, 0, 1], None)
+
+    for negatives in (None, 1, 2, 80):
+        taken = lists.Taken(lesson, np.arange(3), negatives)
+
+        assert taken.most_rows() == len(rows_of(lesson, negatives=negatives).gains)

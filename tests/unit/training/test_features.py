@@ -1,15 +1,17 @@
 """Features from definitions: point in time, one line a feature, and errors that name the line."""
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from services.training import feature_tables
+from services.training import feature_parts, feature_tables
 from services.training.feature_store import FeatureError
 from services.training.feature_tables import FieldSql, ViewSql
 
@@ -40,7 +42,7 @@ def rows(view: ViewSql, events: pa.Table, items: pa.Table, moment: datetime = NO
     return table.drop_columns(["event_timestamp", "created_timestamp"]).to_pylist()
 
 
-EVERYTHING = a_view(
+AS_FIELDS = (
     ("count", "INT64", "count(*)"),
     ("recency", "FLOAT", "min(age_d)"),
     ("repeats", "INT64", "count(*) FILTER (repetition > 1)"),
@@ -48,6 +50,7 @@ EVERYTHING = a_view(
     ("users", "STRING_LIST", "list(DISTINCT user_id ORDER BY user_id)"),
     ("last", "UNIX_TIMESTAMP", "max(timestamp)"),
 )
+EVERYTHING = a_view(*AS_FIELDS)
 
 
 def test_a_planted_future_does_not_change_a_snapshot(tmp_path: Path) -> None:
@@ -112,30 +115,86 @@ def test_an_empty_past_gives_a_table_of_the_right_types_without_rows(tmp_path: P
     assert table.schema.field("event_timestamp").type == pa.timestamp("us", "UTC")
 
 
-@pytest.mark.parametrize("key", ["user_id", "item_id"])
-def test_many_events_are_computed_part_by_part_and_come_out_the_same(tmp_path: Path, monkeypatch, key: str) -> None:
-    shop = items(tmp_path, *((f"i{n}", "X", float(n)) for n in range(7)))
+def a_busy_shop(path: Path) -> tuple[pa.Table, pa.Table]:
+    shop = items(path, *((f"i{n}", "X" if n % 2 else "Y", float(n)) for n in range(7)))
     drawn = random.Random(3)
     known = events(
-        tmp_path,
+        path,
         *(
             (f"u{drawn.randrange(12)}", f"i{drawn.randrange(7)}", drawn.choice(["view", "purchase"]), float(90 - n))
             for n in range(90)
         ),
     )
-    fields = (*EVERYTHING.fields, FieldSql("mean", "FLOAT", "avg(ln(item_events) * item_age_d)"))
+    return known, shop
+
+
+def in_parts(path: Path, views: list[ViewSql], moments: list[datetime], **given) -> dict[str, list[pa.Table]]:
+    found: dict[str, list[pa.Table]] = {view.name: [] for view in views}
+    shop = feature_tables.load_items(path / "items.parquet")
+    parts = feature_parts.snapshots(views, path / "events.parquet", shop, moments, path / "parts", **given)
+    for name, table in parts:
+        found[name].append(table)
+    return found
+
+
+@pytest.mark.parametrize("key", ["user_id", "item_id"])
+def test_many_events_are_computed_part_by_part_and_come_out_the_same(tmp_path: Path, monkeypatch, key: str) -> None:
+    known, shop = a_busy_shop(tmp_path)
+    fields = (
+        *EVERYTHING.fields,
+        FieldSql("mean", "FLOAT", "avg(ln(item_events) * item_age_d)"),
+        FieldSql("favourite", "STRING", "mode(category)"),
+    )
     view = ViewSql("view", key, "events", "event_type = 'view'", fields)
     catalogue = ViewSql("catalogue", "item_id", "items", "", (FieldSql("price", "DOUBLE", "price"),))
-    moment = NOW - timedelta(days=20)
-    whole = feature_tables.snapshot([view, catalogue], known, shop, moment)
+    moments = [NOW - timedelta(days=days) for days in (60, 20)]
+    whole = [feature_tables.snapshot([view, catalogue], known, shop, moment) for moment in moments]
     monkeypatch.setattr(feature_tables, "SEEN_AT_ONCE", 10)
 
-    parts = feature_tables.snapshot([view, catalogue], known, shop, moment)
+    parts = in_parts(tmp_path, [view, catalogue], moments)
 
-    assert list(parts) == list(whole)
-    assert whole["view"].num_rows > 5
-    for name in whole:
-        assert parts[name].equals(whole[name])
+    assert min(one["view"].num_rows for one in whole) > 5
+    assert parts == {name: [one[name] for one in whole] for name in ("view", "catalogue")}
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_part_holds_only_who_is_asked_about_where_somebody_says_who(tmp_path: Path, monkeypatch) -> None:
+    known, shop = a_busy_shop(tmp_path)
+    by_user, by_item = a_view(*AS_FIELDS, key="user_id"), replace(a_view(*AS_FIELDS), name="items")
+    early, late = NOW - timedelta(days=60), NOW - timedelta(days=20)
+    whole = [feature_tables.snapshot([by_user, by_item], known, shop, moment) for moment in (early, late)]
+    some = whole[0]["view"]["user_id"].to_pylist()[1:3]
+    monkeypatch.setattr(feature_tables, "SEEN_AT_ONCE", 10)
+
+    found = in_parts(tmp_path, [by_user, by_item], [early, late], only={early: [*some, "nobody"]})
+
+    at_early, at_late = found["view"]
+    assert at_early.equals(whole[0]["view"].filter(pc.is_in(whole[0]["view"]["user_id"], pa.array(some))))
+    assert at_early.num_rows == 2
+    assert at_late.equals(whole[1]["view"])
+    assert found["items"] == [one["items"] for one in whole]
+
+
+def test_no_expression_of_a_part_can_reach_the_future_or_a_file(tmp_path: Path, monkeypatch) -> None:
+    a_busy_shop(tmp_path)
+    monkeypatch.setattr(feature_tables, "SEEN_AT_ONCE", 10)
+    for table in ("part", "events", "before_moment", f"'{tmp_path / 'events.parquet'}'"):
+        view = a_view(("leak", "INT64", f"(SELECT count(*) FROM {table})"))
+
+        with pytest.raises(FeatureError, match="view:leak"):
+            in_parts(tmp_path, [view], [NOW - timedelta(days=20)])
+
+        assert not (tmp_path / "parts").exists()
+
+
+def test_it_is_told_how_many_parts_are_done(tmp_path: Path, monkeypatch) -> None:
+    a_busy_shop(tmp_path)
+    monkeypatch.setattr(feature_tables, "SEEN_AT_ONCE", 10)
+    told: list[tuple[int, int]] = []
+
+    in_parts(tmp_path, [EVERYTHING], [NOW], tell=lambda done, of: told.append((done, of)))
+
+    assert told == [(done, 19) for done in range(1, 20)]
 
 
 def test_where_holds_for_every_field_of_the_view(tmp_path: Path) -> None:

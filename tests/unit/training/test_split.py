@@ -63,6 +63,25 @@ def test_discovery_is_what_is_left_of_rebuy_when_the_touched_are_gone():
         assert len(rebuy) > 0
 
 
+def test_who_is_drawn_is_judged_as_they_are_among_all():
+    dataset = a_dataset()
+    judged = window(dataset, "test")
+    everybody, offered = truth(dataset, judged), []
+
+    def some(n):
+        offered.append(n)
+        return np.arange(1, n, 2)
+
+    drawn = truth(dataset, judged, some)
+
+    assert offered == [len(everybody.users)]
+    assert drawn.users.tolist() == everybody.users[1::2].tolist()
+    for name in ("rebuy", "discovery", "touched"):
+        assert [keys.tolist() for keys in getattr(drawn, name)] == [
+            keys.tolist() for keys in getattr(everybody, name)[1::2]
+        ]
+
+
 def test_histories_end_at_the_moment_and_keep_the_newest():
     dataset = a_dataset()
     moments = np.full(3, START_US + 50 * DAY_US)
