@@ -37,8 +37,9 @@ TIMEOUT_S = 3.0
 BACKOFF_S = (0.05, 1.0)
 """Pause before the next attempt, doubled each time; as of the connection that pages wait for (redis_pipeline)."""
 
-CHANGES_A_TURN = 100
-"""Derived: a change is some 20 µs of the event loop, which others get back after 2 ms."""
+CHANGES_A_TURN = 20
+"""Derived: a change is some 20 µs of the event loop, which others get back after half a millisecond; a slate takes a
+dozen turns, and each of them may wait for one of these."""
 
 READ_AT_ONCE = 500
 """Entries, or fields of the hash, asked for in one go: 0.2 MB at 400 bytes."""

@@ -25,6 +25,9 @@ from orchestrator.edge.routes import EVENT_BUDGETS, JSON, RETRY_AFTER_S, Handler
 from orchestrator.ports import DependencyError, ItemStore
 from protos.catalogue import NO_KEY, ItemState, Outcome, Verdict, Wish
 
+CHANGES_A_TURN = 20
+"""Changes applied before others get the event loop; as the mirror's."""
+
 PATCH_ATTEMPTS = 20
 """Times a patch is merged anew because somebody else was faster. Derived: of n who patch one item at once one wins each
 round, so twenty at once all get through; more than that about one item is a loop in somebody's program."""
@@ -112,7 +115,11 @@ async def changed(running: Running, wishes: Sequence[Wish]) -> Sequence[Outcome]
             outcomes = await _store(running).change(wishes)
     except (DependencyError, TimeoutError) as error:
         raise _unavailable() from error
-    running.catalogue.apply([outcome.state for outcome in outcomes if outcome.state is not None])
+    states = [outcome.state for outcome in outcomes if outcome.state is not None]
+    for start in range(0, len(states), CHANGES_A_TURN):
+        if start:
+            await asyncio.sleep(0)
+        running.catalogue.apply(states[start : start + CHANGES_A_TURN])
     return outcomes
 
 

@@ -9,6 +9,7 @@ was known.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,13 +34,17 @@ BATCH = 50
 should not wait for the interpreter's lock to be passed on."""
 
 PAUSE_S = 0.002
-"""Between two batches, so that a call gets its turn. Judged."""
+"""Between two batches at least, so that a call gets its turn; after one that took longer, as long as it took, so that
+many changes take half of this process at most. Judged."""
 
 log = structlog.get_logger("tutti.catalogue")
 
 
 class CatalogueTail:
-    """Hands changes to *take* in the order in which Redis took them; calls *begin_anew* before it hands all of them."""
+    """
+    Hands changes to *take* in the order in which Redis took them. Where some were missed it hands all items again;
+    where Redis has forgotten, it calls *begin_anew* before.
+    """
 
     def __init__(
         self, redis_url: str, take: Callable[[Sequence[ItemState]], None], begin_anew: Callable[[], None]
@@ -50,7 +55,8 @@ class CatalogueTail:
         self._hand_over, self._begin_anew = take, begin_anew
         self._continuity: Continuity | None = None
         self._last: Any = b"0-0"
-        self._had_any = False
+        # The newest change that was handed over, and whether Redis has forgotten it.
+        self._had, self._is_anew = 0, False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="catalogue", daemon=True)
 
@@ -84,15 +90,16 @@ class CatalogueTail:
             return
         entries = self._next()
         if not entries and self._continuity.is_lost(int(self._client.get(VERSION) or 0)):  # type: ignore[arg-type]
-            self._continuity = None
+            self._continuity, self._is_anew = None, True
             return
         states: list[ItemState] = []
         for entry_id, fields in entries:
             entry = _readable(fields)
             if entry is not None:
                 if not self._continuity.follows(entry):
-                    self._continuity = None
+                    self._is_anew, self._continuity = self._continuity.has_begun_anew, None
                     break
+                self._had = self._continuity.version
                 states.append(entry.state)
             self._last = entry_id
         self._take(states)
@@ -109,8 +116,13 @@ class CatalogueTail:
             pipe.xrevrange(STREAM, count=1)
             pipe.get(VERSION)
             newest, counter = pipe.execute()
-        if self._had_any:
+        version = int(counter or 0)
+        if self._is_anew or version < self._had:
+            # And not where some were only missed: what is handed again replaces what was, and nothing is without it
+            # meanwhile. The hash has deleted items, too.
             self._begin_anew()
+        # Until all of it is read: whoever is interrupted here does not know what Redis will have forgotten by then.
+        self._is_anew = True
         states: list[ItemState] = []
         n_items = 0
         for item_id, held in self._client.hscan_iter(ITEMS, count=500):
@@ -123,15 +135,15 @@ class CatalogueTail:
                 self._take(states)
                 states = []
         self._take(states)
-        version = int(counter or 0)
+        self._had, self._is_anew = version, False
         self._continuity, self._last = Continuity(version), newest[0][0] if newest else b"0-0"
         log.info("catalogue_read", items=n_items + len(states), version=version)
 
     def _take(self, states: Sequence[ItemState]) -> None:
         for start in range(0, len(states), BATCH):
-            self._had_any = True
+            began_at = time.monotonic()
             self._handed(states[start : start + BATCH])
-            self._stop.wait(PAUSE_S)
+            self._stop.wait(max(PAUSE_S, time.monotonic() - began_at))
 
     def _handed(self, states: Sequence[ItemState]) -> None:
         """Hand over; what the model cannot bear is left out, with its trace, and keeps no other from it."""

@@ -156,6 +156,9 @@ class LiveIndex:
         if not vector.any():
             self._drop(key)
             return
+        if (added := int(self._row_of[key]) - len(self._trained)) >= 0 and np.array_equal(self._added[added], vector):
+            # Told again, after others were missed.
+            return
         if self._n_added == MAX_ADDED and not self._packed():
             return
         self._drop(key)

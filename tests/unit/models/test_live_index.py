@@ -137,6 +137,16 @@ def test_rows_that_were_replaced_make_room_and_a_full_index_takes_no_more(conten
     assert N_ITEMS + 3 not in proposed
 
 
+def test_an_item_that_is_told_again_keeps_its_row(content):
+    content.live.take([state(N_ITEMS, MUG), state(N_ITEMS + 1, LAMP)])
+    before = content.live.edition.added_keys.tolist()
+
+    content.live.take([state(N_ITEMS, MUG), state(N_ITEMS + 1, MUG)])
+
+    assert content.live.edition.added_keys.tolist() == [*before, N_ITEMS + 1]
+    assert content.live.edition.is_current.tolist() == [True, False, True]
+
+
 # An import of a million items kept the service busy with encoding nine hundred thousand it had no room for.
 def test_a_full_index_encodes_whom_it_has_and_nobody_else(content, monkeypatch):
     monkeypatch.setattr(lives, "MAX_ADDED", 2)
