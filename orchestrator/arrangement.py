@@ -220,8 +220,15 @@ class Arrangement:
     def still_shown(self, query: Query, slate: Slate) -> Slate | None:
         """
         *slate* without what sold out, was deleted or is no longer what was asked for, filled with popular items where
-        it is shorter than asked; None when the gap cannot be filled.
+        it is shorter than asked; None when the gap cannot be filled, or when another process put an item into it that
+        this one has not heard of yet.
         """
+        try:
+            return self._still_shown(query, slate)
+        except IndexError:
+            return None
+
+    def _still_shown(self, query: Query, slate: Slate) -> Slate | None:
         items = slate.items
         if query.only_keys:
             return slate

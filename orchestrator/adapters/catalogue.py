@@ -118,7 +118,7 @@ class Catalogue:
         return Facts(self._in_stock[keys], self._price[keys], self._kinds[keys, 0])
 
     def are_in_stock(self, keys: Int32) -> bool:
-        in_stock = self._in_stock[keys]
+        in_stock = self._in_stock.take(keys)
         # Counted in a sixth of the time that `all` takes for twenty.
         return int(np.count_nonzero(in_stock)) == len(in_stock)
 

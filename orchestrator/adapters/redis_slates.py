@@ -13,9 +13,8 @@ import contextlib
 import secrets
 import struct
 import zlib
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate, pairwise
+from itertools import starmap
 from typing import Any, TypeVar
 
 import hiredis
@@ -24,7 +23,7 @@ import orjson
 
 from orchestrator.adapters.redis_client import counted
 from orchestrator.adapters.redis_pipeline import Read, RedisPipeline, as_they_came, command
-from orchestrator.core.model import Level, Loss, Rung, Slate, SlateItem
+from orchestrator.core.model import Int32, Level, Loss, Rung, Slate, SlateItem
 from orchestrator.core.report import keys_of
 from orchestrator.core.slate_cache import LEASE_S, Entry, Found
 from orchestrator.core.unread import Unread, UnreadSlots, said_by
@@ -176,7 +175,8 @@ def encode(entry: Entry) -> bytes:
     A hit is served as this text; who wants the slots themselves reads them from it (`core.unread`).
     """
     slate = entry.slate
-    items, pool, sources = _said(slate.items), _said(slate.pool), said_by(slate.sources, say_sources)
+    items = said_by(slate.items, say_slots) if slate.items else b""
+    sources = said_by(slate.sources, say_sources)
     versions, removed = said_by(slate.model_versions, say_pairs), said_by(slate.removed, say_pairs)
     made_as, seldom = slate.made_as.encode(), _say_seldom(slate)
     numbers = _NUMBERS.pack(
@@ -190,10 +190,10 @@ def encode(entry: Entry) -> bytes:
         slate.rung,
         len(slate.items),
         len(slate.pool),
-        *map(len, (items, pool, sources, versions, removed, made_as, seldom)),
+        *map(len, (items, sources, versions, removed, made_as, seldom)),
     )
     keys = np.concatenate([keys_of(slate.items), keys_of(slate.pool)]).astype(_KEY).tobytes()
-    body = b"".join((numbers, keys, items, pool, sources, versions, removed, made_as, seldom))
+    body = b"".join((numbers, keys, items, sources, versions, removed, made_as, seldom))
     return _MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
 
 
@@ -207,8 +207,9 @@ def decode(stored: bytes) -> Entry | None:
     numbers = _NUMBERS.unpack_from(stored, _BODY_AT)
     fresh, stale, kept, delta, created_at, watermark, level, rung, n_items, n_pool = numbers[:10]
     keys = np.frombuffer(stored, _KEY, n_items + n_pool, _BODY_AT + _NUMBERS.size)
-    ends = list(accumulate(numbers[10:], initial=_BODY_AT + _NUMBERS.size + keys.nbytes))
-    items, pool, sources, versions, removed, made_as, seldom = [stored[begin:end] for begin, end in pairwise(ends)]
+    end = _BODY_AT + _NUMBERS.size + _KEY.itemsize * (n_items + n_pool)
+    texts = [stored[end : (end := end + length)] for length in numbers[10:]]
+    items, sources, versions, removed, made_as, seldom = texts
     slate = Slate(
         items=UnreadSlots(items, keys[:n_items], read_slots) if n_items else (),
         level=_LEVELS[level],
@@ -220,39 +221,42 @@ def decode(stored: bytes) -> Entry | None:
         created_at=created_at,
         removed=Unread(removed, read_pairs),
         rung=_RUNGS[rung],
-        pool=UnreadSlots(pool, keys[n_items:], read_slots) if n_pool else (),
         made_as=made_as.decode(),
     )
-    return Entry(_with_seldom(slate, seldom) if seldom else slate, fresh, stale, kept, delta)
+    return Entry(_with_seldom(slate, seldom, keys[n_items:]) if seldom else slate, fresh, stale, kept, delta)
 
 
 _MAGIC, _BODY_AT = b"tts%c" % FORMAT, 8
-_NUMBERS = struct.Struct("<5dq2B2H7I")
-"""Four moments and the time it took, when it was made; watermark; level, rung; slots, pool; lengths of seven texts."""
+_NUMBERS = struct.Struct("<5dq2B2H6I")
+"""Four moments and the time it took, when it was made; watermark; level, rung; slots, pool; lengths of six texts."""
 
 _KEY = np.dtype("<i4")
 _LEVELS = tuple(Level)
 _RUNGS = tuple(Rung)
 
 
-def _said(items: Sequence[SlateItem]) -> bytes:
-    return said_by(items, say_slots) if items else b""
-
-
 def _say_seldom(slate: Slate) -> bytes:
     """As JSON, what hardly any remembered slate has; nothing where this one has none of it."""
-    if not (slate.degraded or slate.losses or slate.pinned or slate.stages_ms):
+    pool = slate.pool
+    if not (slate.degraded or slate.losses or slate.pinned or slate.stages_ms or pool):
         return b""
     losses = [(name, loss.value) for name, loss in slate.losses]
-    return orjson.dumps([slate.degraded, losses, slate.pinned, slate.stages_ms])
+    # Nobody is served a pool as it is, so it is not said as slots are but by column, in a third of the bytes.
+    proposers: dict[tuple[str, ...], int] = {}
+    found_by = [proposers.setdefault(item.sources, len(proposers)) for item in pool]
+    columns = [[item.score for item in pool], found_by, list(proposers), [item.propensity for item in pool]]
+    return orjson.dumps([slate.degraded, losses, slate.pinned, slate.stages_ms, columns])
 
 
-def _with_seldom(slate: Slate, said: bytes) -> Slate:
-    degraded, losses, pinned, stages_ms = orjson.loads(said)
+def _with_seldom(slate: Slate, said: bytes, pool: Int32) -> Slate:
+    degraded, losses, pinned, stages_ms, (scores, found_by, proposers, propensities) = orjson.loads(said)
+    names = [tuple(each) for each in proposers]
+    columns = zip(pool.tolist(), scores, [names[number] for number in found_by], propensities, strict=True)
     return replace(
         slate,
         degraded=tuple(degraded),
         losses=tuple([(name, Loss(loss)) for name, loss in losses]),
         pinned=tuple(pinned),
         stages_ms=tuple([(name, ms) for name, ms in stages_ms]),
+        pool=tuple(starmap(SlateItem, columns)),
     )

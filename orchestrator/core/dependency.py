@@ -201,7 +201,8 @@ class Dependency:
         self.throttle.sent(now)
         if kind is Kind.FIRST:
             self.retry_budget.deposit(now)
-            self.hedge_budget.sent(now)
+            if self.policy.replicas > 1:
+                self.hedge_budget.sent(now)
         return Attempt(self, kind, replica, now, timeout_s, permit, slot)
 
     def hedge_after(self, now: float, timeout_s: float) -> float | None:

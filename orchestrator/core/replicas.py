@@ -62,7 +62,7 @@ class Replicas:
            before it turns anybody away, and is left alone from then on. None: nobody knows
     """
 
-    __slots__ = ("_next", "_policy", "_replicas", "_sweep_at", "is_up")
+    __slots__ = ("_is_alone", "_next", "_policy", "_replicas", "_sweep_at", "is_up")
 
     def __init__(
         self,
@@ -76,6 +76,8 @@ class Replicas:
         self._policy = policy
         self.is_up = is_up
         self._replicas = [_Replica() for _ in range(count)]
+        # Nobody to be compared with, so never judged; nobody to choose from.
+        self._is_alone = count == 1 and policy.min_replicas > 1
         self._next = rng.randrange(count)
         self._sweep_at: float | None = None
 
@@ -91,6 +93,8 @@ class Replicas:
             replica: if none is up and in service, one that is ejected before one that is down (panic routing). The
             one has failed before, the other will fail.
         """
+        if self._is_alone:
+            return None if besides == 0 else 0
         self._sweep_if_due(now)
         count, is_up = len(self._replicas), self.is_up
         ejected = down = None
@@ -119,6 +123,8 @@ class Replicas:
         A failure of one that is down says nothing either: `is_up` keeps it out for as long as that lasts, an ejection
         would for seconds after it came back. So in A50, where only calls that reached a connection count.
         """
+        if self._is_alone:
+            return
         self._sweep_if_due(now)
         if not ok and self.is_up is not None and not self.is_up(replica):
             return

@@ -70,11 +70,19 @@ class UnreadSlots(Unread[SlateItem]):
     keys: (n,) int32, not to be written to.
     """
 
-    __slots__ = ("keys",)
+    __slots__ = ("_read_slots", "keys")
 
     def __init__(self, said: bytes, keys: Int32, read: Callable[[bytes, Int32], tuple[SlateItem, ...]]) -> None:
-        super().__init__(said, lambda said: read(said, keys))
-        self.keys = keys
+        self.said, self.keys = said, keys
+        self._read_slots = read
+        self._rows = None
+
+    @property
+    def rows(self) -> tuple[SlateItem, ...]:
+        """All of them."""
+        if self._rows is None:
+            self._rows = self._read_slots(self.said, self.keys)
+        return self._rows
 
     def __len__(self) -> int:
         return len(self.keys)

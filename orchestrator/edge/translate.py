@@ -26,6 +26,8 @@ class Resolver:
 
     def keys(self, item_ids: Sequence[str], listed: bool = False) -> tuple[int, ...]:
         """Keys of the ids this shop has, each once, in the caller's order; *listed*: has now, not only had once."""
+        if not item_ids:
+            return ()
         keys: dict[int, None] = {}
         for item_id in item_ids:
             key = self.catalogue.key_of(item_id)

@@ -7,6 +7,7 @@ figure against the same function of another revision on the same machine, never 
 
 import random
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ from orchestrator.core.filters import eligible
 from orchestrator.core.fusion import fuse
 from orchestrator.core.likeness import marks_of
 from orchestrator.core.model import Diversity, Facts, Placement, Query
+from orchestrator.core.report import keys_of
 from orchestrator.core.selection import ordered, slots
 from orchestrator.core.slate_cache import Entry
 from orchestrator.core.spread import WEIGHTS, Caps, spread
@@ -219,3 +221,20 @@ def test_a_permit_of_breaker_and_limiter_and_back(benchmark):
 
     assert dependency.limiter.in_flight == 0
     assert dependency.breaker.n_in_flight == 0
+
+
+def test_a_remembered_slate_from_stored_bytes_to_the_answer(benchmark, slate, catalogue):
+    stored = redis_slates.encode(Entry(replace(slate, pool=(), stages_ms=()), 30.0, 100.0, 1000.0, 0.02))
+    words = ItemWords(catalogue)
+
+    def serve():
+        found = redis_slates.decode(stored).slate
+        assert catalogue.are_in_stock(keys_of(found.items))
+        shown = found.recalled(found.level, found.rung, (("look_up", 0.4),))
+        return slate_body(QUERY, shown, words, (), 0.5)
+
+    body = benchmark(serve)
+
+    answer = orjson.loads(body)
+    assert [item["id"] for item in answer["items"]] == [f"item-{item.key}" for item in slate.items]
+    assert answer["quality"]["from_cache"]

@@ -1,6 +1,7 @@
 """Remembered slates: fresh, stale, forgotten, and never older than the shopper's newest event."""
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -8,7 +9,7 @@ from structlog.testing import capture_logs
 
 from orchestrator import remembered
 from orchestrator.core.deadline import Deadline
-from orchestrator.core.model import Level, Loss
+from orchestrator.core.model import Level, Loss, SlateItem
 from orchestrator.core.report import Report
 from orchestrator.core.rules import NONE_IN_FORCE
 from orchestrator.ports import DependencyError
@@ -667,3 +668,18 @@ class TestBehindTheAnswer:
 
         assert len(world.store.slates["u:u1"]) == 1
         assert len(asyncio.all_tasks()) == 1, "only this test"
+
+
+async def test_a_slate_with_an_item_this_process_has_not_heard_of_is_made_anew():
+    # Once: another process, ahead in the stream of changes, stored it; here the look into the catalogue was an error.
+    world, query = await a_world(), a_query()
+    await world.ask(query)
+    ((subject, fields),) = world.store.slates.items()
+    for field, entry in fields.items():
+        items = (SlateItem(5_000, 1.0, (CF,)), *entry.slate.items[1:])
+        fields[field] = replace(entry, slate=replace(entry.slate, items=items))
+
+    slate = await world.ask(query)
+
+    assert (subject, slate.from_cache, slate.level) == ("u:u1", False, Level.FULL)
+    assert keys_of(slate) == BEST[: query.count]
