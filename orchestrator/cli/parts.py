@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 MANIFEST = "manifest.json"
 SUFFIX = ".parts"
+_SIZE = "questions a part"
 
 
 class InputsChanged(ValueError):
@@ -58,7 +59,7 @@ class Parts:
         Raises:
             InputsChanged: there are parts of other inputs, or parts whose manifest cannot be read.
         """
-        parts = cls(out, json.loads(json.dumps({**inputs, "questions a part": size})), size, total)
+        parts = cls(out, json.loads(json.dumps({**inputs, _SIZE: size})), size, total)
         if restart:
             parts.forget()
         parts._remember()
@@ -138,6 +139,8 @@ class Parts:
         except (ValueError, KeyError, TypeError, AttributeError) as broken:
             raise InputsChanged(f"{self.folder / MANIFEST} cannot be read; {_WAYS_OUT}") from broken
         if changed := sorted(name for name in {*before, *self.inputs} if before.get(name) != self.inputs.get(name)):
+            # It follows from the options: said where it is all there is to say.
+            changed = [name for name in changed if name != _SIZE] or changed
             raise InputsChanged(
                 f"{self.folder} holds {len(done)} parts of a run that was stopped, and since then "
                 f"{' and '.join(changed)} changed; {_WAYS_OUT}"

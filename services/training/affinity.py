@@ -66,11 +66,16 @@ Like `affinity.HALF_LIVES_D`, for the events that are learnt from. Trending: the
 Online Retail's reference results name; not compared as a half-life.
 """
 
-_MOST_PAIRS = 2_000_000_000
+_MOST_PAIRS = 500_000_000
 """
 Products of two items of a shopper, a session or a word that one table is made of, with several bounds on a row to keep
-below it: `_bounded`. Derived: scipy makes about 50 M a second, so 40 s a table. Online Retail has 30 M.
+below it: `_bounded`. Online Retail has 30 M, a synthetic shop of 600,000 events 35 M, one of 2 M events 126 M: none of
+them is cut. Of 20 M events the table of one half-life had not ended after 60 s of a core, and a run makes twelve; so a
+third or less of that. What a cut costs was not compared; those that stay are what a shopper wanted last and most.
 """
+
+_MOST_PAIRS_OF_WORDS = 2_000_000_000
+"""The same for words, which are compared once a run: 40 s."""
 
 _BLOCK_CELLS = 1024 * 50_000
 """Cells of an item × item product that exist at once, at most. Derived: float32 and their columns are 400 MB."""
@@ -182,18 +187,20 @@ def words(items: Items) -> Table:
     for known, table in _WORDS:
         if all(ref() is column for ref, column in zip(known, columns, strict=True)):
             return table
-    table = cosines(texts(items).T.tocsr(), 0.0)
+    table = cosines(texts(items).T.tocsr(), 0.0, _MOST_PAIRS_OF_WORDS)
     _WORDS[:] = [(tuple(weakref.ref(column) for column in columns), table)]
     return table
 
 
-def cosines(rows: Any, shrink: float) -> Table:
+def cosines(rows: Any, shrink: float, most_pairs: int | None = None) -> Table:
     """
     Cosine between the columns of *rows*, sparse (n, n_items): Σ ab / (|a| |b| + shrink).
 
+    most_pairs: in place of _MOST_PAIRS.
+
     Source: Deshpande and Karypis, TOIS 2004, with the usual shrinkage.
     """
-    rows = _bounded(rows)
+    rows = _bounded(rows, most_pairs)
     lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(0)).ravel())
     columns = rows.tocsc()
     # Products that each item takes part in: an upper bound of what is in its row.
@@ -370,12 +377,13 @@ def _sessions(dataset: Dataset, half_life_d: float) -> Any:
     return _Pairs.of(dataset, numbers, shape).strongest(dataset, half_life_d)
 
 
-def _bounded(rows: Any) -> Any:
-    """Each row's strongest entries only, as many as keep the pairs of them below _MOST_PAIRS in all."""
+def _bounded(rows: Any, most_pairs: int | None = None) -> Any:
+    """Each row's strongest entries only, as many as keep the pairs of them below *most_pairs* (_MOST_PAIRS) in all."""
+    most_pairs = _MOST_PAIRS if most_pairs is None else most_pairs
     rows = rows.tocsr()
     sizes = np.diff(rows.indptr).astype(np.int64)
     most = _MAX_ITEMS_A_ROW
-    while most > 1 and int((np.minimum(sizes, most) ** 2).sum()) > _MOST_PAIRS:
+    while most > 1 and int((np.minimum(sizes, most) ** 2).sum()) > most_pairs:
         most = most * 9 // 10
     if not len(rows.data) or sizes.max() <= most:
         return rows

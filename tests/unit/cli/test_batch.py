@@ -172,8 +172,10 @@ def test_parts_of_other_inputs_are_refused_by_name_until_they_are_thrown_away(tm
 
     with pytest.raises(parts.InputsChanged, match=r"1 parts .* the users file changed; give --restart"):
         parts.Parts.of(out, {**INPUTS, "the users file": "xyz"}, size=3, total=8)
-    with pytest.raises(parts.InputsChanged, match="--k and questions a part changed"):
+    with pytest.raises(parts.InputsChanged, match="since then --k changed"):
         parts.Parts.of(out, {**INPUTS, "--k": 10}, size=6, total=8)
+    with pytest.raises(parts.InputsChanged, match="since then questions a part changed"):
+        parts.Parts.of(out, INPUTS, size=6, total=8)
     anew = parts.Parts.of(out, {**INPUTS, "the users file": "xyz"}, size=3, total=8, restart=True)
 
     assert anew.missing() == [0, 1, 2]
