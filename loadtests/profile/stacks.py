@@ -66,9 +66,10 @@ def read_stacks(text: str) -> Stacks:
     stacks = Stacks()
     for number, line in enumerate(text.splitlines(), 1):
         frames, _, n = line.rpartition(" ")
-        if not frames or not n.isdigit():
+        if not line.strip() or not n.isdigit():
             raise StacksError(f"line {number} is no stack and its count: {line[:80]!r}")
-        stack = tuple(_function(frame) for frame in frames.split(";") if not _THREAD.match(frame))
+        # Unpaused, py-spy now and then reads a stack that is just gone: a count of nothing.
+        stack = tuple(_function(frame) for frame in frames.split(";") if frame and not _THREAD.match(frame))
         if stack:
             stacks.counts[stack] += int(n)
     return stacks

@@ -38,10 +38,14 @@ def test_a_function_that_calls_itself_is_in_a_sample_once_and_no_sample_is_lost(
     assert functions[0].name == "fuse (fusion.py)"
 
 
-@pytest.mark.parametrize("line", ["no count", "a (b.py:1)", " 3", "a (b.py:1) x"])
+@pytest.mark.parametrize("line", ["no count", "a (b.py:1)", "", "a (b.py:1) x"])
 def test_what_is_no_stack_is_refused_with_its_line(line):
     with pytest.raises(StacksError, match="line 2"):
         read_stacks(f"a (b.py:1) 3\n{line}\n")
+
+
+def test_a_stack_that_was_gone_when_it_was_read_is_nobodys():
+    assert read_stacks(f"{RAW} 1\n").n == 12
 
 
 def test_the_table_names_the_dearest_functions_of_each_process_with_their_shares():
