@@ -133,14 +133,21 @@ def _path(location: tuple[int | str, ...]) -> str:
     return path or "body"
 
 
+def _unknown(name: str) -> str:
+    if name in schemas.Context.model_fields:
+        return f"unknown field here; did you mean context.{name}?"
+    near = difflib.get_close_matches(name, _KNOWN_FIELDS, 1)
+    # A name that is known elsewhere is no typo.
+    return f"unknown field; did you mean {near[0]}?" if near and near[0] != name else "unknown field"
+
+
 def _message(error: ErrorDetails) -> str:
     kind, context = error["type"], error.get("ctx", {})
     match kind:
         case "missing":
             return "is required"
         case "extra_forbidden":
-            near = difflib.get_close_matches(str(error["loc"][-1])[:_SHOWN], _KNOWN_FIELDS, 1)
-            return f"unknown field; did you mean {near[0]}?" if near else "unknown field"
+            return _unknown(str(error["loc"][-1])[:_SHOWN])
         case "model_type" | "model_attributes_type" | "dict_type":
             text = "should be an object"
         case "list_type":

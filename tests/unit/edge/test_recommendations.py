@@ -241,6 +241,16 @@ async def test_a_typo_is_told_with_the_likely_name(client, refused):
     assert {"field": "placment", "message": "unknown field; did you mean placement?"} in document["errors"]
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("item_ids", "unknown field here; did you mean context.item_ids?"), ("event_id", "unknown field")],
+)
+async def test_a_field_that_stands_elsewhere_is_told_where_and_not_suggested_for_itself(client, refused, name, message):
+    document = refused(await client.post(URL, json={"placement": "item", name: ["i1"]}), 422, name)
+
+    assert {"field": name, "message": message} in document["errors"]
+
+
 async def test_all_wrong_fields_are_named_at_once_but_not_thousands(client, refused):
     document = refused(await client.post(URL, json={f"f{i}": 0 for i in range(5000)}), 422)
 
