@@ -41,8 +41,8 @@ class LanePolicy:
     longest_s      a batch is cut so that it should take no longer: half the cap, for who comes just after one left
                    waits for it and for its own. A third was too little: what a query costs is learnt under load, so the
                    more there was to do, the smaller batches got and the more each query cost, until the breaker
-                   opened (8 in flight on two cores: 17 of 1,153 slates full, with half 765 of 778). And `LONGEST_S`,
-                   whatever the cap
+                   opened (8 in flight on two cores, 200 candidates: 17 of 1,153 slates full, with half 765 of 778; with
+                   400 neither, until the cap was longer). And `LONGEST_S`, whatever the cap
     most           queries a batch. Derived: 64 queries of 400 candidates are 0.8 MB, a fifth of what gRPC takes
     """
 
