@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from orchestrator.backstop import Backstop
 from orchestrator.core import page, slate_cache
 from orchestrator.core.deadline import Deadline
 from orchestrator.core.model import Loss, Query, Rung, Slate, StageList
@@ -94,7 +95,7 @@ class Pages(Pipeline):
         )
         try:
             # As in `recommend`: never fires, unless a stage has a bug.
-            async with asyncio.timeout(deadline.remaining(started) + BACKSTOP_S):
+            with Backstop(deadline.remaining(started) + BACKSTOP_S):
                 await self._answer_all(one, deadline, floor)
         except TimeoutError:
             self._parts.metrics.backstops.inc()

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from orchestrator.adapters.memory import MemorySlateLog
 from orchestrator.core.model import Diversity, ItemFilter, Level, Loss, Placement, Rung
 from orchestrator.core.page import REMOVED_AS
+from orchestrator.guard import Guard
 from protos.slate_log import MADE, SERVED, made_row, served_row
 from tests.support.builders import a_query, keys_of
 from tests.support.virtual_clock import monotonic, run
@@ -341,3 +342,24 @@ class TestFartherDownTheLadder:
         slates = await ask(await a_world(), home(4), item(3), budget_s=0.0)
 
         assert shown(slates) == POPULAR_ORDER[:7]
+
+
+class TestBackstop:
+    @pytest.mark.parametrize("n_shelves", [1, 2])
+    async def test_a_page_of_which_a_stage_never_ends_is_answered_all_the_same(self, monkeypatch, n_shelves):
+        world, call = await a_world(), Guard.call
+
+        async def never_ends(self, dependency, *about):
+            if dependency == USER:
+                await asyncio.Event().wait()
+            return await call(self, dependency, *about)
+
+        monkeypatch.setattr(Guard, "call", never_ends)
+        started = monotonic()
+
+        slates = await ask(world, *[home(2 + n) for n in range(n_shelves)])
+
+        assert [slate.level for slate in slates] == [Level.POPULAR] * n_shelves
+        assert len(set(shown(slates))) == sum(2 + n for n in range(n_shelves))
+        assert 0.09 < monotonic() - started < 0.2
+        assert world.metrics.backstops._value.get() == 1
